@@ -1,0 +1,1 @@
+"""Datasets in storage: packing, verifying, reading in a reproducible order, generating."""

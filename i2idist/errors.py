@@ -1,0 +1,89 @@
+"""Every error that i2idist raises on purpose.
+
+A message says what was wrong, where (file, key, shard, sample), and what to do about it. The command line prints the message
+without a traceback and exits with the class's `exit_code`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class I2IError(Exception):
+    """Base of all deliberate errors."""
+
+    exit_code = 1
+
+
+class ConfigError(I2IError):
+    """A recipe, override or option that can't be used."""
+
+    exit_code = 2
+
+
+class SizeError(ConfigError):
+    """An image size that the method can't process; names sizes that it can."""
+
+
+class SourceError(ConfigError):
+    """A pretrained source or weight file that is absent, or differs from its digest."""
+
+
+class DataError(I2IError):
+    """A dataset that can't be packed or read."""
+
+    exit_code = 3
+
+
+class ManifestError(DataError):
+    """A manifest that is missing, malformed, or of an unknown schema version."""
+
+
+class ShardError(DataError):
+    """A shard that is missing, truncated, or whose hash differs from the manifest's."""
+
+
+class SampleError(DataError):
+    """One sample that can't be decoded or is unsafe to decode."""
+
+
+class StorageError(I2IError):
+    """Storage that can't be reached, or refuses a read or a write."""
+
+    exit_code = 4
+
+
+class RunError(I2IError):
+    """A run that can't be created, resumed or stopped."""
+
+    exit_code = 5
+
+
+class LeaseError(RunError):
+    """A run folder that another process is writing."""
+
+
+class CheckpointError(RunError):
+    """A checkpoint that is damaged, or doesn't fit the method."""
+
+
+class NonFiniteError(RunError):
+    """A loss or gradient that is not finite; all ranks stop together."""
+
+    exit_code = 6
+
+
+class ConformanceError(I2IError):
+    """A method that breaks a promise of the conformance suite."""
+
+    exit_code = 7
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ` Did you mean 'x'?` for the closest of `known`, or a list of what is known."""
+    options = sorted(known)
+    close = difflib.get_close_matches(word, options, n=1, cutoff=0.5)
+    if close:
+        return f" Did you mean '{close[0]}'?"
+    return f" Known: {', '.join(options)}." if options else ""

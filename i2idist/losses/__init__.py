@@ -1,0 +1,1 @@
+"""Loss functions: pure, one equation each. They never step, log or call backward."""

@@ -1,0 +1,336 @@
+"""The contract between a method and the trainer. Both import this file, never each other.
+
+A method is a `torch.nn.Module` that holds its networks and says, as data, who is trained and how: `players` names the networks
+that one optimizer steps, `updates` lists the optimizer steps of one training step in order. Its losses read a `Step` and return
+named, unweighted terms. The trainer does the rest: sharing the batch among workers, exact global gradients, weights, schedules,
+checkpoints. Nothing here knows how many workers there are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from i2idist.data.batches import Batch
+from i2idist.errors import SizeError
+from i2idist.randomness import Noise, bernoulli, key_of, normal, permutation, sample_keys, uniform
+
+Terms = Mapping[str, Tensor]
+"""Named loss terms, unweighted. A term is a vector, one value a sample, which the trainer averages over the *global* batch (its
+length may be any multiple of the local batch), or a scalar that is already global: an estimate made through `Step.comm`."""
+
+TermsFunction = Callable[["Step"], Terms]
+
+
+class Comm(Protocol):
+    """Collectives that losses may use; differentiable, twice. Each is the identity at one worker."""
+
+    rank: int
+    world_size: int
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Elementwise sum of every rank's `x`, all of one shape."""
+        ...
+
+    def gather(self, x: Tensor) -> Tensor:
+        """Every rank's `x`, concatenated in rank order along the first dimension; lengths may differ."""
+        ...
+
+    def log_mean_exp(self, x: Tensor) -> Tensor:
+        """log of the mean of exp over every rank's values, (n,) -> scalar."""
+        ...
+
+    def max(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The largest of every rank's values and its index in rank order, (n,) -> two scalars. Ties: lowest index."""
+        ...
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One set of images: its name, channels, and the height and width (pixels) that training sees."""
+
+    name: str
+    channels: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Domains:
+    """What a method is told about its data. Paired and unpaired data have exactly two domains, source `a` and target `b`."""
+
+    images: tuple[Domain, ...]
+    labels: tuple[str, ...] = ()
+
+    @property
+    def a(self) -> Domain:
+        """The source domain."""
+        return self.images[0]
+
+    @property
+    def b(self) -> Domain:
+        """The target domain."""
+        return self.images[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam:
+    """Adam (Kingma and Ba 2015, arXiv:1412.6980)."""
+
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """A factor on the learning rate, by progress through training.
+
+    Constant until `hold` (a fraction of `total_images`), then linear to `final` at the end; or, with `halve_every_images`, a
+    factor of one half each time so many images have been seen.
+    """
+
+    hold: float = 1.0
+    final: float = 0.0
+    halve_every_images: int | None = None
+
+    def factor(self, images: int, total_images: int) -> float:
+        """The factor after `images` of `total_images`."""
+        if self.halve_every_images:
+            return float(0.5 ** (images // self.halve_every_images))
+        progress = images / total_images
+        if progress <= self.hold or self.hold >= 1.0:
+            return 1.0
+        return 1.0 + (self.final - 1.0) * min(1.0, (progress - self.hold) / (1.0 - self.hold))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Player:
+    """Networks that one optimizer steps.
+
+    Attributes:
+        name: the player's name in updates, logs and checkpoints.
+        networks: names of the method's attributes that hold its modules.
+        optimizer: Adam's settings.
+        schedule: the learning rate's factor through training.
+        ema: whether an exponential moving average of its parameters is kept for translation.
+    """
+
+    name: str
+    networks: tuple[str, ...]
+    optimizer: Adam
+    schedule: Schedule = Schedule()
+    ema: bool = False
+
+
+@dataclass(frozen=True)
+class Backward:
+    """Terms whose gradient reaches only the named `networks`, all of the update's player."""
+
+    terms: TermsFunction
+    networks: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """One optimizer step of one player.
+
+    Attributes:
+        player: who steps.
+        backward: a loss function for all the player's networks, or several `Backward`, whose gradients add up before the step.
+        every: the update runs on training steps 0, every, 2 x every, ...
+        repeat: steps taken in a row, each after the first on a new batch.
+    """
+
+    player: str
+    backward: TermsFunction | tuple[Backward, ...]
+    every: int = 1
+    repeat: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A part of training with its own updates, loss weights and frozen networks.
+
+    Attributes:
+        name: for logs.
+        updates: the updates of one step.
+        until: the fraction of `total_images` at which the stage ends; the last stage's is 1.
+        weights: loss weights that differ from the config's in this stage, by term.
+        frozen: networks that no update may change in this stage.
+    """
+
+    name: str
+    updates: tuple[Update, ...]
+    until: float = 1.0
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    frozen: tuple[str, ...] = ()
+
+
+class Step:
+    """What a loss function sees of one training step: this worker's part of the batch, keyed randomness, collectives.
+
+    Tensors that one update made may serve the next: `share` stores them cut from their graph, `keep` with it (sound while the
+    players that made them have not stepped since; autograd refuses otherwise).
+    """
+
+    def __init__(
+        self, batch: Batch, *, images: int, seed: int, comm: Comm, weights: Mapping[str, float], global_batch: int
+    ) -> None:
+        """Made by the trainer. `images` counts the samples drawn before this step by all workers together."""
+        self.batch = batch
+        self.images = images
+        self.comm = comm
+        self.weights = weights
+        self.global_batch = global_batch
+        self.shared = SimpleNamespace()
+        self._seed = seed
+        self._update = ""
+        self._calls: dict[str, int] = {}
+
+    def share(self, **tensors: Tensor) -> None:
+        """Hand tensors to later updates of this step, detached, as `step.shared.NAME`."""
+        self.keep(**{name: tensor.detach() for name, tensor in tensors.items()})
+
+    def keep(self, **tensors: Tensor) -> None:
+        """Hand tensors to later updates of this step with their graph, as `step.shared.NAME`."""
+        vars(self.shared).update(tensors)
+
+    def begin(self, update: str, batch: Batch | None = None) -> None:
+        """Called by the trainer when an update begins: draws are keyed by its name, on a new batch for a repeat."""
+        self._update = update
+        self._calls.clear()
+        if batch is not None:
+            self.batch = batch
+            self.shared = SimpleNamespace()
+
+    def _keys(self, purpose: str, per_sample: int) -> Tensor:
+        call = self._calls[purpose] = self._calls.get(purpose, -1) + 1
+        positions = self.batch.positions
+        if per_sample > 1:
+            positions = (positions[:, None] * per_sample + torch.arange(per_sample, device=positions.device)).flatten()
+        return sample_keys(key_of(self._seed, purpose, self._update, call), positions)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(t.dtype for t in vars(self.batch).values() if t.is_floating_point())
+
+    def normal(self, purpose: str, *shape: int, per_sample: int = 1) -> Tensor:
+        """Standard normal numbers for this update: (N * per_sample, *shape), those of one sample adjacent."""
+        return normal(self._keys(purpose, per_sample), shape, self._dtype)
+
+    def uniform(self, purpose: str, *shape: int, per_sample: int = 1) -> Tensor:
+        """Uniform numbers in [0, 1): (N * per_sample, *shape), those of one sample adjacent."""
+        return uniform(self._keys(purpose, per_sample), shape, self._dtype)
+
+    def bernoulli(self, purpose: str, p: float, *shape: int, per_sample: int = 1) -> Tensor:
+        """True with probability `p`: (N * per_sample, *shape) bool, those of one sample adjacent."""
+        return bernoulli(self._keys(purpose, per_sample), p, shape)
+
+    def noise(self, purpose: str, *, per_sample: int = 1) -> Noise:
+        """A stream for the layers of one forward pass of N * per_sample samples."""
+        return Noise(self._keys(purpose, per_sample))
+
+    def permutation(self, purpose: str, n: int) -> Tensor:
+        """A random order of 0..n-1, the same on every worker: (n,) int64."""
+        call = self._calls[purpose] = self._calls.get(purpose, -1) + 1
+        key = key_of(self._seed, purpose, self._update, call, self.images)
+        return permutation(key, n, self.batch.positions.device)
+
+
+class Method(nn.Module):
+    """A translation or transfer method.
+
+    A subclass is constructed as `Subclass(config, domains)`, with `config` an instance of its frozen dataclass `Config`. Fields
+    of the config named `lambda_X` are the weights of the terms named `X`; other terms weigh 1.
+
+    Attributes:
+        Config: the frozen dataclass of settings, defaults being the paper's.
+        paper: the paper and its identifier, for listings.
+        group_size: samples of a batch that must stay on one worker.
+        size_multiple: height and width must be multiples of this.
+        code_dim: length of the latent code that `translate` takes; 0 where outputs depend on the input alone.
+    """
+
+    Config: ClassVar[type[Any]]
+    paper: ClassVar[str]
+    group_size: int = 1
+    size_multiple: int = 1
+    code_dim: int = 0
+    config: Any
+
+    @classmethod
+    def build(cls, config: Any, domains: Domains, sources: Mapping[str, Mapping[str, Tensor]] | None = None) -> Method:
+        """Construct the method; `sources` are the states of pretrained parts, by name, for methods that start from some."""
+        if sources:
+            raise TypeError(f"{cls.__name__} starts from no pretrained sources, got {sorted(sources)}")
+        return cls(config, domains)  # type: ignore[call-arg]
+
+    @classmethod
+    def batch_type(cls, config: Any) -> type[Batch]:
+        """The kind of batch that this configuration trains on."""
+        raise NotImplementedError
+
+    def players(self) -> tuple[Player, ...]:
+        """Who is trained."""
+        raise NotImplementedError
+
+    def updates(self) -> tuple[Update, ...]:
+        """The updates of one step, in order."""
+        raise NotImplementedError
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of training; one by default, with `updates` throughout."""
+        return (Stage(name="train", updates=self.updates()),)
+
+    def weights(self) -> dict[str, float]:
+        """Loss weights by term: the config's `lambda_X` for each term X."""
+        values = {f.name: getattr(self.config, f.name) for f in dataclasses.fields(self.config)}
+        return {name.removeprefix("lambda_"): float(v) for name, v in values.items() if name.startswith("lambda_")}
+
+    def translate(self, x: Tensor, code: Tensor | None = None, *, target: str = "b") -> Tensor:
+        """Translate images; a function of each (input, code) alone.
+
+        Args:
+            x: (N, C, H, W) float in [-1, 1].
+            code: (N, code_dim) float, standard normal; None where `code_dim` is 0.
+            target: the domain to translate to, by name.
+
+        Returns:
+            (N, C', H, W) float in [-1, 1].
+
+        Raises:
+            SizeError: the method can't process H x W; the message names sizes that it can.
+        """
+        raise NotImplementedError
+
+    def translator_networks(self) -> tuple[str, ...]:
+        """The networks that `translate` needs, by attribute name: what a saved model must hold."""
+        raise NotImplementedError
+
+    def networks(self) -> Iterator[tuple[str, nn.Module]]:
+        """Every player's networks by name, each once."""
+        names = dict.fromkeys(name for player in self.players() for name in player.networks)
+        for name in names:
+            yield name, getattr(self, name)
+
+
+def check_size(height: int, width: int, multiple: int, what: str) -> None:
+    """Refuse an image size that is no multiple of `multiple`, naming the nearest ones that are.
+
+    Raises:
+        SizeError: `height` or `width` is no multiple.
+    """
+    if height % multiple or width % multiple or min(height, width) < multiple:
+        near = [f"{max(1, round(side / multiple)) * multiple}" for side in (height, width)]
+        raise SizeError(
+            f"{what} takes heights and widths that are multiples of {multiple}, not {height}x{width}. "
+            f"The nearest that works is {near[0]}x{near[1]}: set data.size, or resize or pad the images."
+        )
