@@ -1,0 +1,266 @@
+"""Reading and writing bytes anywhere: local folders, S3, Google Cloud Storage, memory.
+
+The one module that imports fsspec. A URL is a plain path, `file://`, `s3://`, `gs://` or `memory://`. Credentials and endpoints
+come from the environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...), never from a URL. Writes become visible whole or not at
+all. Whatever a backend raises leaves here as a `StorageError` that names the URL.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from i2idist.errors import StorageError
+
+_CREATE = threading.Lock()
+_MENDS = {
+    FileNotFoundError: "Check the spelling, and that the bucket or folder exists.",
+    PermissionError: "Check the permissions, or the access key and secret in the environment.",
+    ImportError: "Install the named package.",
+}
+
+
+def _mend(error: BaseException) -> str:
+    for kind, mend in _MENDS.items():
+        if isinstance(error, kind):
+            return mend
+    return "Check that the storage is reachable (for S3: AWS_ENDPOINT_URL and the keys) and try again."
+
+
+@contextmanager
+def _errors(action: str, url: str) -> Iterator[None]:
+    """Backends raise OSError, botocore's, aiohttp's and their own errors; callers see one kind."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except Exception as error:
+        detail = str(error) or type(error).__name__
+        raise StorageError(f"Can't {action} {url}: {type(error).__name__}: {detail} {_mend(error)}") from error
+
+
+def is_local(url: str) -> bool:
+    """Whether `url` is a plain path or a `file://` URL."""
+    return "://" not in url or url.startswith("file://")
+
+
+def local_path(url: str) -> Path:
+    """The path of a local `url`.
+
+    Raises:
+        StorageError: `url` is not local.
+    """
+    if not is_local(url):
+        raise StorageError(f"{url} is not a local path. Give a folder on this machine.")
+    return Path(url.removeprefix("file://")).expanduser()
+
+
+def join(url: str, *parts: str) -> str:
+    """`url` with `parts` appended, one slash between each."""
+    base = url if url.endswith("://") else url.rstrip("/") + "/"
+    return base + "/".join(part.strip("/") for part in parts)
+
+
+def _remote(url: str) -> tuple[Any, str]:
+    """The filesystem and its path. Listings aren't cached: other processes write to the same store."""
+    fs, path = fsspec.url_to_fs(url, use_listings_cache=False)
+    return fs, path
+
+
+def exists(url: str) -> bool:
+    """Whether a file or a non-empty folder is at `url`."""
+    with _errors("look at", url):
+        if is_local(url):
+            return local_path(url).exists()
+        fs, path = _remote(url)
+        return bool(fs.exists(path))
+
+
+def size(url: str) -> int:
+    """The bytes of the file at `url`.
+
+    Raises:
+        StorageError: there is none, or it can't be reached.
+    """
+    with _errors("look at", url):
+        if is_local(url):
+            return local_path(url).stat().st_size
+        fs, path = _remote(url)
+        return int(fs.size(path))
+
+
+def read_bytes(url: str, start: int | None = None, stop: int | None = None) -> bytes:
+    """The file's bytes, or those of the range [start, stop).
+
+    Raises:
+        StorageError: the file is absent, or can't be read.
+    """
+    with _errors("read", url):
+        if not is_local(url):
+            fs, path = _remote(url)
+            return bytes(fs.cat_file(path, start=start, end=stop))
+        with local_path(url).open("rb") as file:
+            file.seek(start or 0)
+            return file.read(-1 if stop is None else max(0, stop - (start or 0)))
+
+
+def _write_local(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(url: str, data: bytes) -> None:
+    """Write a file, replacing what is there; readers see the old bytes or the new ones, never a part.
+
+    Raises:
+        StorageError: the storage refuses, or can't be reached.
+    """
+    with _errors("write", url):
+        if is_local(url):
+            _write_local(local_path(url), data)
+            return
+        fs, path = _remote(url)
+        fs.pipe_file(path, data)
+
+
+def _create_local(path: Path, data: bytes) -> None:
+    """A hard link fails where a name exists, so the whole file appears at once or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        _write_local(temporary, data)
+        os.link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _create_remote(url: str, data: bytes) -> None:
+    fs, path = _remote(url)
+    if not url.startswith("memory://"):
+        fs.pipe_file(path, data, mode="create")
+        return
+    with _CREATE:
+        if fs.exists(path):
+            raise FileExistsError(path)
+        fs.pipe_file(path, data)
+
+
+def create_bytes(url: str, data: bytes) -> bool:
+    """Write a file only where none is; of several who try at once, one succeeds.
+
+    A store that answers too late is asked again, so a creator may be told that the file exists: put something in `data` that
+    names its writer, and read it back on False where that matters.
+
+    Returns:
+        True if it was created, False if something was there already.
+
+    Raises:
+        StorageError: the storage refuses, or can't be reached.
+    """
+    with _errors("create", url):
+        try:
+            if is_local(url):
+                _create_local(local_path(url), data)
+            else:
+                _create_remote(url, data)
+        except FileExistsError:
+            return False
+        return True
+
+
+def list_dir(url: str) -> list[str]:
+    """Names of the files and folders directly under `url`, sorted; [] when it is absent."""
+    with _errors("list", url):
+        if is_local(url):
+            folder = local_path(url)
+            return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+        fs, path = _remote(url)
+        try:
+            entries = fs.ls(path, detail=False)
+        except FileNotFoundError:
+            return []
+        root = path.rstrip("/")
+        return sorted({entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry.rstrip("/") != root})
+
+
+def walk(url: str) -> list[str]:
+    """Paths of every file below `url`, relative to it, sorted; [] when it is absent."""
+    with _errors("list", url):
+        if is_local(url):
+            root = local_path(url)
+            return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+        fs, path = _remote(url)
+        prefix = path.rstrip("/") + "/"
+        return sorted(found.removeprefix(prefix) for found in fs.find(path) if found.startswith(prefix))
+
+
+def delete(url: str, recursive: bool = False) -> None:
+    """Delete a file, or with `recursive` a folder. Nothing there is no error."""
+    with _errors("delete", url):
+        if not is_local(url):
+            fs, path = _remote(url)
+            with suppress(FileNotFoundError):
+                fs.rm(path, recursive=recursive)
+            return
+        target = local_path(url)
+        if recursive and target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+
+
+def download(url: str, path: Path) -> None:
+    """Copy the file at `url` to the local `path`, which appears when it is whole.
+
+    Raises:
+        StorageError: the file is absent, or can't be read.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    with _errors("download", url):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if is_local(url):
+                shutil.copyfile(local_path(url), temporary)
+            else:
+                fs, remote = _remote(url)
+                fs.get_file(remote, str(temporary))
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def upload(path: Path, url: str) -> None:
+    """Copy the local file `path` to `url`, where it appears when it is whole.
+
+    Raises:
+        StorageError: the storage refuses, or can't be reached.
+    """
+    with _errors("upload to", url):
+        if not is_local(url):
+            fs, remote = _remote(url)
+            fs.put_file(str(path), remote)
+            return
+        target = local_path(url)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            shutil.copyfile(path, temporary)
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
