@@ -203,13 +203,10 @@ class Step:
         """Hand tensors to later updates of this step with their graph, as `step.shared.NAME`."""
         vars(self.shared).update(tensors)
 
-    def begin(self, update: str, batch: Batch | None = None) -> None:
-        """Called by the trainer when an update begins: draws are keyed by its name, on a new batch for a repeat."""
+    def begin(self, update: str) -> None:
+        """Called when an update begins: draws are keyed by its name."""
         self._update = update
         self._calls.clear()
-        if batch is not None:
-            self.batch = batch
-            self.shared = SimpleNamespace()
 
     def _keys(self, purpose: str, per_sample: int) -> Tensor:
         call = self._calls[purpose] = self._calls.get(purpose, -1) + 1
@@ -274,6 +271,14 @@ class Method(nn.Module):
         return cls(config, domains)  # type: ignore[call-arg]
 
     @classmethod
+    def tiny(cls) -> Mapping[str, Any]:
+        """Configs by name, of tiny widths for 16x16 images, on which `i2idist conform` tests the method.
+
+        The first is tested by default; together they should reach every path of the method.
+        """
+        raise NotImplementedError
+
+    @classmethod
     def batch_type(cls, config: Any) -> type[Batch]:
         """The kind of batch that this configuration trains on."""
         raise NotImplementedError
@@ -289,6 +294,19 @@ class Method(nn.Module):
     def stages(self) -> tuple[Stage, ...]:
         """The stages of training; one by default, with `updates` throughout."""
         return (Stage(name="train", updates=self.updates()),)
+
+    def validation_terms(self, step: Step) -> Terms:
+        """What validation measures on one batch, in eval mode and without gradients, by `player/term`.
+
+        By default every update's terms. A method whose terms need gradients says here what to measure instead.
+        """
+        terms: dict[str, Tensor] = {}
+        for update in self.updates():
+            functions = [update.backward] if callable(update.backward) else [b.terms for b in update.backward]
+            step.begin(f"validation:{update.player}")
+            for function in functions:
+                terms |= {f"{update.player}/{name}": value for name, value in function(step).items()}
+        return terms
 
     def weights(self) -> dict[str, float]:
         """Loss weights by term: the config's `lambda_X` for each term X."""

@@ -1,0 +1,222 @@
+"""One function for each promise. Each returns the ways in which a method breaks it; none means that it is kept."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from i2idist.conformance.pool import WorkerPool
+from i2idist.conformance.training import (
+    SEED,
+    Case,
+    Trace,
+    batches,
+    changed_by_updates,
+    largest_weight,
+    make_batch,
+    settings,
+    train,
+)
+from i2idist.errors import CheckpointError, SizeError
+from i2idist.method import Method
+from i2idist.methods import load_method
+from i2idist.randomness import key_of, normal, sample_keys
+from i2idist.train.checkpoint import Checkpoints, copy_into
+from i2idist.train.comm import Comm
+from i2idist.train.trainer import Trainer
+
+STEPS = 5
+GRADIENT_TOLERANCE = 1e-10
+PARAMETER_TOLERANCE = 1e-9
+
+Check = Callable[[Case, WorkerPool], list[str]]
+
+
+def cases_of(method: str, every: bool = False) -> list[Case]:
+    """A method's tiny configs as cases: the first, or every one."""
+    configs = list(load_method(method).tiny().items())
+    return [Case(method, name, config) for name, config in (configs if every else configs[:1])]
+
+
+def any_number_of_workers(case: Case, pool: WorkerPool) -> list[str]:
+    """1, 2, 3 and 4 workers give the same gradients, parameters, averages and optimizer state, in float64."""
+    one = pool.run(train, 1, case=case, precision="float64", steps=STEPS, total_steps=STEPS)
+    problems = [] if one.gradients else ["no update ran"]
+    for world_size in (2, 3, 4):
+        many = pool.run(train, world_size, case=case, precision="float64", steps=STEPS, total_steps=STEPS)
+        problems += _compare(one, many, largest_weight(case), f"{world_size} workers")
+    return problems
+
+
+def stopped_after_any_step(case: Case, pool: WorkerPool) -> list[str]:
+    """Saved, ended and resumed after every step equals uninterrupted, bit for bit, alone and with two workers."""
+    problems = []
+    for world_size in (1, 2):
+        arguments = {"case": case, "precision": "float32", "steps": STEPS, "total_steps": STEPS}
+        whole = pool.run(train, world_size, **arguments)
+        with tempfile.TemporaryDirectory() as folder:
+            parts = pool.run(train, world_size, **arguments, save=folder, interrupt_every_step=True)
+        differing = [name for name, tensor in whole.tensors.items() if not torch.equal(tensor, parts.tensors[name])]
+        if differing:
+            problems.append(f"{world_size} workers: differs after resuming: {', '.join(differing[:5])} ({len(differing)} tensors)")
+    return problems
+
+
+def resumed_by_other_workers(case: Case, pool: WorkerPool) -> list[str]:
+    """Begun by 3 workers, continued by 2, ended by 4: equal to one worker throughout, within tolerance."""
+    one = pool.run(train, 1, case=case, precision="float64", steps=STEPS, total_steps=STEPS)
+    gradients = []
+    with tempfile.TemporaryDirectory() as folder:
+        for world_size, steps, resume in ((3, 2, None), (2, 1, folder), (4, STEPS - 3, folder)):
+            part = pool.run(
+                train, world_size, case=case, precision="float64", steps=steps, total_steps=STEPS, resume=resume, save=folder
+            )
+            gradients += part.gradients
+    return _compare(one, Trace(gradients, part.tensors), largest_weight(case), "3, then 2, then 4 workers")
+
+
+def updates_change_their_player(case: Case, pool: WorkerPool) -> list[str]:
+    """Each update changes parameters of its player, and no other's."""
+    method = case.build()
+    owned = {p.name: tuple(f"{network}." for network in p.networks) for p in method.players()}
+    problems, moved = [], set()
+    for name, changed in pool.run(changed_by_updates, 2, case=case, steps=3):
+        player = next(p for p in sorted(owned, key=len, reverse=True) if name.startswith(p))
+        others = [key for key in changed if not key.startswith(owned[player])]
+        if others:
+            problems.append(f"update '{name}' of player '{player}' changed {', '.join(others[:3])} ({len(others)} parameters)")
+        moved |= {network for network in owned[player] if any(key.startswith(network) for key in changed)}
+    still = sorted({network for networks in owned.values() for network in networks} - moved)
+    return problems + ([f"no update changed {', '.join(n.rstrip('.') for n in still)}"] if still else [])
+
+
+def checkpoints_without_pickle(case: Case, pool: WorkerPool) -> list[str]:
+    """A checkpoint is safetensors and JSON, comes back bit for bit, and names missing and unknown keys."""
+    trainer = _trainer(case, "float32")
+    state = trainer.state()
+    problems = []
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints = Checkpoints(folder)
+        name = checkpoints.save(state, trainer.images)
+        checkpoints.wait()
+        files = sorted(path.name for path in Path(checkpoints.url(name)).iterdir())
+        if files != ["COMMIT.json", "state.json", "state.safetensors"]:
+            problems.append(f"a checkpoint holds {', '.join(files)}")
+        read = checkpoints.load(name)
+    if any(not torch.equal(read.tensors[n], t) for n, t in state.tensors.items()) or dict(read.rest) != dict(state.rest):
+        problems.append("a checkpoint doesn't come back bit for bit")
+    first = sorted(read.tensors)[0]
+    without = {n: t for n, t in read.tensors.items() if n != first}
+    for kind, saved, key in (("missing", without, first), ("unknown", {**read.tensors, "no.such": read.tensors[first]}, "no.such")):
+        try:
+            copy_into(state.tensors, saved, "checkpoint")
+            problems.append(f"a checkpoint with a {kind} key is accepted")
+        except CheckpointError as error:
+            if key not in str(error):
+                problems.append(f"the error for a {kind} key doesn't name it: {error}")
+    return problems
+
+
+def translation_is_a_function(case: Case, pool: WorkerPool) -> list[str]:
+    """`translate` keeps size and range and depends on (input, code) alone, whatever else is in the batch or came before."""
+    trainer = _trainer(case, "float32")
+    method = trainer.method
+    with torch.no_grad():
+        return _translation_problems(case, method)
+
+
+def _translation_problems(case: Case, method: Method) -> list[str]:
+    x, code = _inputs(case, method, range(6))
+    before = {n: t.clone() for n, t in method.state_dict().items()}
+    y = method.translate(x, code)
+    problems = []
+    target = case.domains.b if len(case.domains.images) > 1 else case.domains.a
+    if y.shape != (6, target.channels, *case.size):
+        problems.append(f"translate gives {list(y.shape)} for 6 images to {target.channels}x{case.size[0]}x{case.size[1]}")
+    if not bool((y.abs() <= 1).all()):
+        problems.append(f"translate leaves [-1, 1]: {float(y.min()):.4g} to {float(y.max()):.4g}")
+    if not torch.equal(y, method.translate(x, code)):
+        problems.append("translate twice on the same batch differs")
+    order = torch.tensor([3, 1, 5, 0, 2, 4])
+    if not torch.allclose(method.translate(x[order], None if code is None else code[order]), y[order], rtol=0, atol=1e-6):
+        problems.append("translate depends on a sample's place in the batch")
+    alone = torch.cat([method.translate(x[i : i + 1], None if code is None else code[i : i + 1]) for i in range(6)])
+    if not torch.allclose(alone, y, rtol=0, atol=1e-6):
+        problems.append(f"translate depends on the batch: off by {float((alone - y).abs().max()):.2g} one at a time")
+    method.eval()
+    if not torch.equal(y, method.translate(x, code)):
+        problems.append("translate depends on train() or eval()")
+    if any(not torch.equal(before[n], t) for n, t in method.state_dict().items()):
+        problems.append("translate changes the method's state")
+    if code is not None and torch.equal(y, method.translate(x, -code)):
+        problems.append("translate ignores the code")
+    return problems
+
+
+def odd_and_oblong_sizes(case: Case, pool: WorkerPool) -> list[str]:
+    """Sizes that are odd or not square train and translate, or are refused with the sizes that work."""
+    problems = []
+    for size in ((15, 17), (16, 24), (20, 12), (18, 22)):
+        other = Case(case.method, case.config_name, case.config, size)
+        try:
+            trainer = _trainer(other, "float32")
+            with torch.no_grad():
+                y = trainer.method.translate(*_inputs(other, trainer.method, range(2)))
+            if y.shape[2:] != size:
+                problems.append(f"{size[0]}x{size[1]} is translated to {y.shape[2]}x{y.shape[3]}")
+        except SizeError as error:
+            if "multiples of" not in str(error):
+                problems.append(f"{size[0]}x{size[1]} is refused without naming sizes that work: {error}")
+    return problems
+
+
+CHECKS: Mapping[str, Check] = {
+    "any_number_of_workers": any_number_of_workers,
+    "stopped_after_any_step": stopped_after_any_step,
+    "resumed_by_other_workers": resumed_by_other_workers,
+    "updates_change_their_player": updates_change_their_player,
+    "checkpoints_without_pickle": checkpoints_without_pickle,
+    "translation_is_a_function": translation_is_a_function,
+    "odd_and_oblong_sizes": odd_and_oblong_sizes,
+}
+
+
+def _trainer(case: Case, precision: str) -> Trainer:
+    """A trainer in this process that has taken two steps."""
+    method = case.build()
+    trainer = Trainer(method, settings(method, precision, STEPS), seed=SEED, comm=Comm.alone())
+    for _ in range(2):
+        trainer.step(batches(case, method, Comm.alone(), trainer.batches, trainer.training.batch_size))
+    return trainer
+
+
+def _inputs(case: Case, method: Method, rows: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+    positions = torch.tensor(rows)
+    batch = make_batch(type(method).batch_type(case.config), case.domains, positions)
+    x = next(t for t in vars(batch).values() if t.is_floating_point()).float()
+    if not method.code_dim:
+        return x, None
+    return x, normal(sample_keys(key_of(SEED, "code"), positions), (method.code_dim,))
+
+
+def _compare(one: Trace, many: Trace, largest: float, who: str) -> list[str]:
+    """Differences beyond the tolerance of the design: gradients 1e-10 of the player's largest, parameters 1e-9."""
+    problems = []
+    if [name for name, _ in one.gradients] != [name for name, _ in many.gradients]:
+        return [f"{who}: other updates ran"]
+    for number, ((name, a), (_, b)) in enumerate(zip(one.gradients, many.gradients, strict=True)):
+        scale = max(float(g.abs().max()) for g in a.values())
+        worst = max(a, key=lambda key: float((a[key] - b[key]).abs().max()))  # noqa: B023
+        error = float((a[worst] - b[worst]).abs().max())
+        if error > GRADIENT_TOLERANCE * scale:
+            problems.append(f"{who}: update {number} ({name}): gradient of {worst} off by {error / scale:.2g} of the largest")
+    tolerance = PARAMETER_TOLERANCE * max(1.0, largest / 100)
+    for key, tensor in one.tensors.items():
+        error = float((tensor.double() - many.tensors[key].double()).abs().max()) if tensor.numel() else 0.0
+        if error > tolerance * max(1.0, float(tensor.double().abs().max()) if key.startswith("optimizer.") else 1.0):
+            problems.append(f"{who}: {key} off by {error:.2g} after {STEPS} steps (tolerance {tolerance:.2g})")
+    return problems[:5]

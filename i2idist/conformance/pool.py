@@ -1,0 +1,86 @@
+"""A few processes in one gloo group, kept for many small trainings with 1, 2, ... of them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from i2idist.train.comm import Comm
+
+Job = Callable[..., Any]
+"""A module-level function called as `job(comm, **arguments)` on each worker; what rank 0 returns is sent back."""
+
+
+class WorkerPool:
+    """Workers that wait for jobs. A job runs on the first `world_size` of them as one data-parallel group."""
+
+    def __init__(self, size: int = 4) -> None:
+        """Start `size` processes with one thread each."""
+        self._folder = tempfile.TemporaryDirectory(prefix="i2idist-pool-")
+        context = mp.get_context("spawn")
+        self._pipes: list[Connection] = []
+        self._workers = []
+        for rank in range(size):
+            here, there = context.Pipe()
+            worker = context.Process(target=_serve, args=(rank, size, f"{self._folder.name}/rendezvous", there), daemon=True)
+            worker.start()
+            self._pipes.append(here)
+            self._workers.append(worker)
+
+    def run(self, job: Job, world_size: int, **arguments: Any) -> Any:
+        """Run a job on `world_size` workers and return rank 0's result.
+
+        Raises:
+            RuntimeError: the job failed on some rank; the message holds that rank's traceback.
+        """
+        for pipe in self._pipes[:world_size]:
+            pipe.send((job, world_size, arguments))
+        replies = [pipe.recv() for pipe in self._pipes[:world_size]]
+        failed = [f"rank {rank}:\n{reply[1]}" for rank, reply in enumerate(replies) if not reply[0]]
+        if failed:
+            raise RuntimeError("\n".join(failed))
+        return replies[0][1]
+
+    def close(self) -> None:
+        """End the workers."""
+        for pipe, worker in zip(self._pipes, self._workers, strict=True):
+            if worker.is_alive():
+                pipe.send(None)
+        for worker in self._workers:
+            worker.join(10)
+            if worker.is_alive():
+                worker.kill()
+        self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        """The pool itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """End the workers."""
+        self.close()
+
+
+def _serve(rank: int, size: int, rendezvous: str, pipe: Connection) -> None:
+    torch.set_num_threads(1)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=size)
+    groups = {world_size: dist.new_group(list(range(world_size))) for world_size in range(2, size + 1)}
+    while (work := pipe.recv()) is not None:
+        job, world_size, arguments = work
+        comm = Comm(groups[world_size]) if world_size > 1 else Comm.alone()
+        try:
+            result = job(comm, **arguments)
+            pipe.send((True, result if rank == 0 else None))
+        except Exception:  # carried to the caller, who raises it
+            pipe.send((False, traceback.format_exc()))
+    dist.destroy_process_group()

@@ -1,0 +1,168 @@
+"""Short trainings on made-up images, as jobs for a `WorkerPool`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from i2idist.data.batches import Batch, Images, Labelled, Paired, Unpaired, share
+from i2idist.errors import ConfigError
+from i2idist.method import Domain, Domains, Method
+from i2idist.methods import load_method
+from i2idist.randomness import key_of, sample_keys, uniform, words
+from i2idist.train.checkpoint import Checkpoints, State
+from i2idist.train.comm import Comm
+from i2idist.train.settings import Training
+from i2idist.train.trainer import Trainer
+
+SEED = 7
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method under test: its name, one of its tiny configs, and the images' size."""
+
+    method: str
+    config_name: str
+    config: Any
+    size: tuple[int, int] = (16, 16)
+
+    @property
+    def domains(self) -> Domains:
+        """A grey source and a coloured target domain, two labels."""
+        return Domains((Domain("a", 1, *self.size), Domain("b", 3, *self.size)), labels=("first", "second"))
+
+    def build(self) -> Method:
+        """The method with parameters that depend on nothing but the case."""
+        torch.manual_seed(SEED)
+        return load_method(self.method).build(self.config, self.domains)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a training did: each update's global gradients in order, and all that changed, at the end."""
+
+    gradients: list[tuple[str, dict[str, Tensor]]]
+    tensors: dict[str, Tensor]
+
+
+def make_batch(kind: type[Batch], domains: Domains, positions: Tensor) -> Batch:
+    """Smooth made-up images in [-1, 1], a function of `positions` alone, (N,) int64.
+
+    Raises:
+        ConfigError: a batch of that kind can't be made up.
+    """
+
+    def images(domain: Domain) -> Tensor:
+        keys = sample_keys(key_of(SEED, "image", domain.name), positions)
+        coarse = uniform(keys, (domain.channels, 5, 5), torch.float64) * 2 - 1
+        return torch.nn.functional.interpolate(coarse, (domain.height, domain.width), mode="bilinear", align_corners=True)
+
+    if issubclass(kind, Paired | Unpaired):
+        return kind(positions=positions, a=images(domains.a), b=images(domains.b))
+    if issubclass(kind, Images):
+        return kind(positions=positions, x=images(domains.b))
+    if issubclass(kind, Labelled):
+        y = words(sample_keys(key_of(SEED, "label"), positions), 1)[:, 0] % max(1, len(domains.labels))
+        return kind(positions=positions, x=images(domains.b), y=y)
+    raise ConfigError(f"The conformance suite can't make up batches of {kind.__name__}.")
+
+
+def batches(case: Case, method: Method, comm: Comm, start: int, batch_size: int) -> Iterator[Batch]:
+    """This worker's part of global batch number `start` and of all that follow."""
+    kind = type(method).batch_type(case.config)
+    mine = torch.tensor(share(batch_size, method.group_size, comm.rank, comm.world_size))
+    while True:
+        yield make_batch(kind, case.domains, mine + start * batch_size)
+        start += 1
+
+
+def settings(method: Method, precision: str, steps: int) -> Training:
+    """A global batch of 4 groups, which 3 workers can't share equally, and a short half-life."""
+    size = 4 * method.group_size
+    return Training(total_images=steps * size, batch_size=size, precision=precision, ema_half_life_images=10)  # type: ignore[arg-type]
+
+
+def train(
+    comm: Comm,
+    case: Case,
+    precision: str,
+    steps: int,
+    total_steps: int,
+    resume: str | None = None,
+    save: str | None = None,
+    interrupt_every_step: bool = False,
+) -> Trace:
+    """Train for `steps` of `total_steps`, from a checkpoint folder and to one if given.
+
+    With `interrupt_every_step`, the training is saved after each step and goes on in a fresh trainer that read it back.
+    """
+    gradients: list[tuple[str, dict[str, Tensor]]] = []
+
+    def fresh() -> Trainer:
+        method = case.build()
+        training = settings(method, precision, total_steps)
+        return Trainer(method, training, seed=SEED, comm=comm, observer=lambda n, g: gradients.append((n, _copy(g))))
+
+    trainer = fresh()
+    if resume:
+        _restore(trainer, comm, resume)
+    for _ in range(steps):
+        size = trainer.training.batch_size
+        trainer.step(batches(case, trainer.method, comm, trainer.batches, size))
+        if interrupt_every_step and save:
+            _save(trainer, comm, save)
+            trainer = fresh()
+            _restore(trainer, comm, save)
+    if not trainer.same_everywhere():
+        raise AssertionError("the workers' states differ")
+    if save:
+        _save(trainer, comm, save)
+    return Trace(gradients, _copy(trainer.state().tensors))
+
+
+def changed_by_updates(comm: Comm, case: Case, steps: int) -> list[tuple[str, list[str]]]:
+    """For each update of some steps, its name and the parameters that changed while it was under way."""
+    changes: list[tuple[str, list[str]]] = []
+    method = case.build()
+    snapshots: list[tuple[str, dict[str, Tensor]]] = []
+
+    def snapshot(name: str) -> None:
+        snapshots.append((name, _copy(dict(method.named_parameters()))))
+
+    trainer = Trainer(method, settings(method, "float64", steps), seed=SEED, comm=comm, observer=lambda n, _: snapshot(n))
+    for _ in range(steps):
+        trainer.step(batches(case, method, comm, trainer.batches, trainer.training.batch_size))
+    snapshot("end")
+    for (name, before), (_, after) in zip(snapshots, snapshots[1:], strict=False):
+        changes.append((name, [key for key in before if not torch.equal(before[key], after[key])]))
+    return changes
+
+
+def largest_weight(case: Case) -> float:
+    """The largest loss weight that the config or a stage sets."""
+    method = case.build()
+    every = [method.weights(), *(stage.weights for stage in method.stages())]
+    return max((abs(v) for weights in every for v in weights.values() if math.isfinite(v)), default=1.0)
+
+
+def _save(trainer: Trainer, comm: Comm, folder: str) -> None:
+    if comm.rank == 0:
+        checkpoints = Checkpoints(folder)
+        checkpoints.save(trainer.state(), trainer.images)
+        checkpoints.wait()
+    comm.any(False)
+
+
+def _restore(trainer: Trainer, comm: Comm, folder: str) -> None:
+    found = Checkpoints(folder).newest() if comm.rank == 0 else None
+    trainer.restore(found[1] if found else State({}), folder)
+
+
+def _copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}

@@ -1,0 +1,290 @@
+"""The training loop: steps, metrics, validation, checkpoints, stopping; resumed from wherever the last checkpoint stands."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from i2idist.data.batches import Batch
+from i2idist.errors import CheckpointError, ConfigError, RunError
+from i2idist.method import Method, Step
+from i2idist.train.checkpoint import Checkpoints, State, copy_into, tensors_sha256
+from i2idist.train.comm import Comm
+from i2idist.train.precision import forward_precision, make_deterministic, memory_format, parameter_dtype
+from i2idist.train.settings import Training
+from i2idist.train.trainer import Trainer
+
+Event = dict[str, Any]
+"""A JSON-able record: `event` (resumed, metrics, validation, checkpoint, warning, done), `images`, `step`, `time`, values."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended.
+
+    Attributes:
+        stopped: `done` at `total_images`, `stop` on request, `early` for want of improvement.
+        checkpoint: the name of the last checkpoint.
+        best: the best checkpoint's name, if a criterion was set and met.
+        params_sha256: digest of the method's parameters and buffers.
+        images_per_s: throughput of this process's part of the run, validation and checkpoints included.
+    """
+
+    images: int
+    steps: int
+    stopped: Literal["done", "stop", "early"]
+    checkpoint: str
+    best: str | None
+    params_sha256: str
+    images_per_s: float
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best validation so far."""
+
+    value: float | None = None
+    checkpoint: str | None = None
+    validations_since: int = 0
+
+
+def fit(
+    method: Method,
+    *,
+    training: Training,
+    seed: int,
+    comm: Comm,
+    device: torch.device | str,
+    batches: Callable[[int], Iterator[Batch]],
+    checkpoints: Checkpoints,
+    validation: Callable[[], Iterator[Batch]] | None = None,
+    initial: Callable[[], Mapping[str, Tensor]] | None = None,
+    on_event: Callable[[Event], None] = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Train a method to `total_images`, from its newest checkpoint if it has one. Every worker calls this alike.
+
+    Args:
+        method: the method, built from the same config on every worker.
+        training: the loop's settings.
+        seed: keys every random draw.
+        comm: the workers.
+        device: this worker's device.
+        batches: from a global batch number, this worker's part of that batch and of all that follow.
+        checkpoints: where checkpoints are; only rank 0 reads and writes them.
+        validation: this worker's whole validation batches: those whose number leaves `rank` on division by `world_size`.
+        initial: the state (`method.state_dict()`) that a fresh run starts from, called on rank 0.
+        on_event: called on rank 0 with what happens.
+        should_stop: polled on every rank after each step; any rank's True stops all after a checkpoint.
+
+    Raises:
+        NonFiniteError: a gradient isn't finite.
+        RunError: workers that should be equal differ.
+    """
+    if training.best_metric and validation is None:
+        raise ConfigError("train.best_metric is set but there is no validation split: pack one, or unset train.best_metric.")
+    make_deterministic(torch.device(device))
+    loop = _Loop(Trainer(method, training, seed=seed, comm=comm, device=device), comm, checkpoints, on_event, seed)
+    loop.begin(initial)
+    stream = batches(loop.trainer.batches)
+    start, started = loop.trainer.images, time.perf_counter()
+    stopped: Literal["done", "stop", "early"] = "done"
+    while loop.trainer.images < training.total_images:
+        before = loop.trainer.images
+        loop.step(stream)
+        if _crossed(before, loop.trainer.images, training.log_every_images):
+            loop.log(start, started)
+        if validation and _crossed(before, loop.trainer.images, training.validate_every_images):
+            loop.validate(validation())
+            if training.patience and loop.best.validations_since >= training.patience:
+                stopped = "early"
+                break
+        if _crossed(before, loop.trainer.images, training.checkpoint_every_images):
+            loop.save()
+        if comm.any(should_stop()):
+            stopped = "stop"
+            break
+    return loop.end(stopped, start, started)
+
+
+def _crossed(before: int, after: int, every: int | None) -> bool:
+    return every is not None and before // every != after // every
+
+
+class _Loop:
+    """The parts of the loop that share its state."""
+
+    def __init__(
+        self, trainer: Trainer, comm: Comm, checkpoints: Checkpoints, on_event: Callable[[Event], None], seed: int
+    ) -> None:
+        self.trainer = trainer
+        self.best = Best()
+        self._comm, self._checkpoints, self._on_event, self._seed = comm, checkpoints, on_event, seed
+        self._saved: str | None = None
+        self._saved_images = -1
+        self._data_wait_s = 0.0
+
+    def begin(self, initial: Callable[[], Mapping[str, Tensor]] | None) -> None:
+        """Resume from the newest checkpoint, or start from `initial`, or as the method was built."""
+        found = self._on_rank_0(self._checkpoints.newest)
+        if self._comm.broadcast_object(found is not None):
+            name, state = found or ("", State({}))
+            self.trainer.restore(state, self._checkpoints.url(name))
+            rest = self._comm.broadcast_object(dict(state.rest))
+            self.best = Best(**rest["best"])
+            self._saved, self._saved_images = self._comm.broadcast_object(name), self.trainer.images
+            self._tell("resumed", checkpoint=self._saved)
+        elif initial is not None:
+            self._on_rank_0(lambda: copy_into(self.trainer.method.state_dict(), initial(), "init_from"))
+            self._comm.broadcast(list(self.trainer.method.state_dict().values()))
+            self.trainer.restart_averages()
+
+    def _on_rank_0(self, function: Callable[[], Any]) -> Any:
+        """Call on rank 0; its error is raised on every rank, so that none waits for it in vain."""
+        result, failure = None, None
+        if self._comm.rank == 0:
+            try:
+                result = function()
+            except Exception as error:  # raised on all ranks below
+                failure = error
+        message = self._comm.broadcast_object(f"{failure}" if failure else None)
+        if failure:
+            raise failure
+        if message is not None:
+            raise CheckpointError(message)
+        return result
+
+    def step(self, stream: Iterator[Batch]) -> None:
+        """One step; on CUDA, the first tells which kernels have no deterministic form."""
+        if self.trainer.steps or not torch.cuda.is_available():
+            self.trainer.step(self._timed(stream))
+            return
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            self.trainer.step(self._timed(stream))
+        kernels = sorted({str(w.message).split(" does not have")[0] for w in caught if "deterministic" in str(w.message)})
+        if kernels:
+            self._tell("warning", message="Not bit-for-bit reproducible on this device", kernels=kernels)
+
+    def _timed(self, stream: Iterator[Batch]) -> Iterator[Batch]:
+        while True:
+            begun = time.perf_counter()
+            batch = next(stream)
+            self._data_wait_s += time.perf_counter() - begun
+            yield batch
+
+    def log(self, start: int, started: float) -> None:
+        """Report the latest step's terms and the speed since this process began."""
+        terms = self.trainer.logged_terms()
+        elapsed = time.perf_counter() - started
+        rates = {f"lr/{name}": rate for name, rate in self.trainer.learning_rates().items()}
+        self._tell(
+            "metrics",
+            stage=self.trainer.stage.name,
+            images_per_s=(self.trainer.images - start) / elapsed,
+            data_wait_fraction=self._data_wait_s / elapsed,
+            **rates,
+            **terms,
+        )
+
+    def validate(self, batches: Iterator[Batch]) -> None:
+        """Measure on the validation split; a new best is checkpointed."""
+        values = validate(self.trainer, batches, self._comm, self._seed)
+        training = self.trainer.training
+        self._tell("validation", **values)
+        if training.best_metric is None:
+            return
+        if training.best_metric not in values:
+            raise ConfigError(
+                f"train.best_metric is '{training.best_metric}', but validation gives {', '.join(sorted(values))}."
+            )
+        value = values[training.best_metric]
+        better = self.best.value is None or (value < self.best.value if training.best_mode == "min" else value > self.best.value)
+        if better:
+            self.best = Best(value, f"images-{self.trainer.images:012d}")
+            self.save()
+        else:
+            self.best = Best(self.best.value, self.best.checkpoint, self.best.validations_since + 1)
+
+    def save(self) -> None:
+        """Checkpoint, after checking that the workers still agree bit for bit."""
+        if self._saved_images == self.trainer.images:
+            return
+        if not self.trainer.same_everywhere():
+            raise RunError(
+                f"Workers' states differ at {self.trainer.images} images, which the trainer excludes by construction: "
+                "a loss or network of the method must change state without `Step.comm`. Nothing was saved."
+            )
+        if self._comm.rank == 0:
+            state = self.trainer.state()
+            begun = time.perf_counter()
+            self._saved = self._checkpoints.save(
+                State(state.tensors, {**state.rest, "best": asdict(self.best)}), self.trainer.images, self.best.checkpoint
+            )
+            self._tell("checkpoint", checkpoint=self._saved, stall_s=time.perf_counter() - begun)
+        self._saved_images = self.trainer.images
+
+    def end(self, stopped: Literal["done", "stop", "early"], start: int, started: float) -> Outcome:
+        """Write the last checkpoint and sum up."""
+        self.save()
+        self._on_rank_0(self._checkpoints.wait)
+        outcome = Outcome(
+            images=self.trainer.images,
+            steps=self.trainer.steps,
+            stopped=stopped,
+            checkpoint=str(self._comm.broadcast_object(self._saved)),
+            best=self.best.checkpoint,
+            params_sha256=tensors_sha256(self.trainer.method.state_dict()),
+            images_per_s=(self.trainer.images - start) / (time.perf_counter() - started),
+        )
+        self._tell("done", **asdict(outcome))
+        return outcome
+
+    def _tell(self, event: str, **values: Any) -> None:
+        if self._comm.rank == 0:
+            here = {"images": self.trainer.images, "step": self.trainer.steps, "time": time.time()}
+            self._on_event({"event": event, **here, **values})
+
+
+def validate(trainer: Trainer, batches: Iterator[Batch], comm: Comm, seed: int) -> dict[str, float]:
+    """The method's validation terms over the validation split, with averaged parameters where they are kept.
+
+    Each batch is evaluated whole on one worker, so that values are the same on any number of workers.
+
+    Returns:
+        Means over samples, by `player/term`, the same on every rank.
+    """
+    method, training = trainer.method, trainer.training
+    device = next(method.parameters()).device
+    rows: list[tuple[int, int, dict[str, float]]] = []
+    method.eval()
+    with contextlib.ExitStack() as stack:
+        for ema in trainer.averaged().values():
+            stack.enter_context(ema.applied())
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(forward_precision(training, device))
+        for batch in batches:
+            batch = batch.to(device, parameter_dtype(training), memory_format(training))
+            step = Step(
+                batch,
+                images=int(batch.positions[0]),
+                seed=seed,
+                comm=Comm.alone(),
+                weights=method.weights(),
+                global_batch=len(batch),
+            )
+            terms = method.validation_terms(step)
+            rows.append((int(batch.positions[0]), len(batch), {n: float(v.double().mean()) for n, v in terms.items()}))
+    method.train()
+    everyone = sorted((row for rows in comm.gather_objects(rows) for row in rows), key=lambda row: row[0])
+    total = sum(count for _, count, _ in everyone)
+    if not total:
+        return {}
+    return {name: sum(count * values[name] for _, count, values in everyone) / total for name in everyone[0][2]}
