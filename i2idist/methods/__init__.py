@@ -1,0 +1,56 @@
+"""Methods of image translation and GAN transfer, one file each."""
+
+from __future__ import annotations
+
+import importlib
+
+from i2idist.errors import ConfigError, nearest
+from i2idist.method import Method
+from i2idist.methods.cyclegan import CycleGAN, CycleGANNoise
+from i2idist.methods.pix2pix import Pix2Pix
+from i2idist.methods.segan import SEGAN, Pix2PixNoise
+
+__all__ = ["METHODS", "CycleGAN", "CycleGANNoise", "Pix2Pix", "Pix2PixNoise", "SEGAN", "load_method"]
+
+METHODS: dict[str, type[Method]] = {
+    "segan": SEGAN,
+    "pix2pix": Pix2Pix,
+    "pix2pix_noise": Pix2PixNoise,
+    "cyclegan": CycleGAN,
+    "cyclegan_noise": CycleGANNoise,
+}
+
+
+def load_method(name: str) -> type[Method]:
+    """Find a method by its name in `METHODS`, or anybody's by `package.module:Class`.
+
+    Raises:
+        ConfigError: there is no such method; names the nearest.
+    """
+    if ":" in name:
+        return _from_outside(name)
+    if name not in METHODS:
+        raise ConfigError(
+            f"method.name is '{name}', which is no method of i2idist.{nearest(name, METHODS)} "
+            "A method of your own is named package.module:Class."
+        )
+    return METHODS[name]
+
+
+def _from_outside(path: str) -> type[Method]:
+    module_name, _, class_name = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(
+            f"method.name is '{path}', but importing {module_name} failed: {error}. "
+            "Install its package, or put its folder on PYTHONPATH."
+        ) from error
+    found = vars(module).get(class_name)
+    if found is None:
+        raise ConfigError(
+            f"method.name is '{path}', but {module_name} has no '{class_name}'.{nearest(class_name, vars(module))}"
+        )
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise ConfigError(f"method.name is '{path}', which is no subclass of i2idist.method.Method.")
+    return found

@@ -1,0 +1,64 @@
+"""Refusals that methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from i2idist.errors import ConfigError, nearest
+
+
+def check_choice(key: str, value: str, options: Sequence[str]) -> None:
+    """Refuse a setting that is none of `options`.
+
+    Raises:
+        ConfigError: names the nearest option.
+    """
+    if value not in options:
+        raise ConfigError(f"method.{key} is '{value}', which is none of {', '.join(options)}.{nearest(value, options)}")
+
+
+def check_at_least(smallest: float, **values: float | None) -> None:
+    """Refuse settings below `smallest`; None is allowed.
+
+    Raises:
+        ConfigError: names the first such setting.
+    """
+    for key, value in values.items():
+        if value is not None and value < smallest:
+            raise ConfigError(f"method.{key} is {value}: it must be at least {smallest}.")
+
+
+def check_probability(key: str, value: float) -> None:
+    """Refuse a probability outside [0, 1).
+
+    Raises:
+        ConfigError: names the setting.
+    """
+    if not 0 <= value < 1:
+        raise ConfigError(f"method.{key} is {value}: it must be in [0, 1).")
+
+
+def check_target(target: str, known: Sequence[str]) -> None:
+    """Refuse a domain that the method doesn't translate to.
+
+    Raises:
+        ConfigError: names those it does.
+    """
+    if target not in known:
+        raise ConfigError(f"target is '{target}', but this method translates to {' or '.join(known)} only.")
+
+
+def require_code(code: Tensor | None, x: Tensor, code_dim: int) -> Tensor:
+    """The code in the images' dtype.
+
+    Raises:
+        ConfigError: it is missing or not (N, code_dim).
+    """
+    if code is None or code.shape != (len(x), code_dim):
+        got = "none was given" if code is None else f"got one of shape {tuple(code.shape)}"
+        raise ConfigError(
+            f"Each of the {len(x)} images needs a code of length {code_dim}, but {got}: draw it from N(0, I)."
+        )
+    return code.to(x.dtype)

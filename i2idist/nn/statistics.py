@@ -1,0 +1,43 @@
+"""Statistics networks: scores of (image, code) pairs for estimates of mutual information."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class StatisticsNetwork(nn.Module):
+    """SEGAN's statistics network T, the networks of its Tables 3 and 4 (Zuo et al., appendix).
+
+    Stride-2 4x4 convolutions with ELU halve the image down to about 4x4 (`width`, 2 `width`, ... channels), then one
+    layer of `hidden`; the code passes layers of `hidden / 2` and `hidden`; the two are added, and a last layer gives
+    the score.
+    """
+
+    def __init__(self, channels: int, size: tuple[int, int], code_dim: int, *, width: int, hidden: int) -> None:
+        """Make the network.
+
+        Args:
+            channels: of the image.
+            size: the image's height and width, pixels.
+            code_dim: length of the code.
+            width: channels of the first convolution; 32 in the tables. They double with each.
+            hidden: width of the last layer of both branches; 1024 in the tables.
+        """
+        super().__init__()
+        halvings = max(1, (min(size) // 4).bit_length() - 1)
+        parts: list[nn.Module] = []
+        for level in range(halvings):
+            parts += [nn.Conv2d(channels, width * 2**level, 4, 2, 1), nn.ELU(inplace=True)]
+            channels = width * 2**level
+        features = channels * (size[0] >> halvings) * (size[1] >> halvings)
+        self.image = nn.Sequential(*parts, nn.Flatten(), nn.Linear(features, hidden), nn.ELU(inplace=True))
+        self.code = nn.Sequential(
+            nn.Linear(code_dim, hidden // 2), nn.ELU(inplace=True), nn.Linear(hidden // 2, hidden), nn.ELU(inplace=True)
+        )
+        self.score = nn.Linear(hidden, 1)
+
+    def forward(self, images: Tensor, codes: Tensor) -> Tensor:
+        """Score each image with each of its codes: (N, C, H, W), (N, M, code_dim) -> (N, M)."""
+        together = self.image(images)[:, None] + self.code(codes)  # (N, M, hidden)
+        scores: Tensor = self.score(together).squeeze(-1)
+        return scores
