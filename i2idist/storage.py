@@ -1,8 +1,8 @@
 """Reading and writing bytes anywhere: local folders, S3, Google Cloud Storage, memory.
 
-The one module that imports fsspec. A URL is a plain path, `file://`, `s3://`, `gs://` or `memory://`. Credentials and endpoints
-come from the environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...), never from a URL. Writes become visible whole or not at
-all. Whatever a backend raises leaves here as a `StorageError` that names the URL.
+The one module that imports fsspec. A URL is a plain path, `file://`, `s3://`, `gs://` or `memory://`. Credentials and
+endpoints come from the environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...), never from a URL. Writes become
+visible whole or not at all. Whatever a backend raises leaves here as a `StorageError` that names the URL.
 """
 
 from __future__ import annotations
@@ -164,8 +164,8 @@ def _create_remote(url: str, data: bytes) -> None:
 def create_bytes(url: str, data: bytes) -> bool:
     """Write a file only where none is; of several who try at once, one succeeds.
 
-    A store that answers too late is asked again, so a creator may be told that the file exists: put something in `data` that
-    names its writer, and read it back on False where that matters.
+    A store that answers too late is asked again, so a creator may be told that the file exists: put something in
+    `data` that names its writer, and read it back on False where that matters.
 
     Returns:
         True if it was created, False if something was there already.
