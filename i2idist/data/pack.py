@@ -152,7 +152,9 @@ class _Census:
             self._widest = self._widest or len(self._labels) or len(label)
             fits = len(label) == self._widest
         if label is not None and not fits:
-            raise DataError(f"{sample.where} has label {label!r}; the names are {self._labels or 'not given'}. Fix either.")
+            raise DataError(
+                f"{sample.where} has label {label!r}; the names are {self._labels or 'not given'}. Fix either."
+            )
 
 
 def _merge(name: str, columns: Sequence[Column]) -> ImageDomain:
@@ -198,9 +200,7 @@ class _Packing:
     def _writer(self, split: str, pool: str) -> PoolWriter:
         if (split, pool) not in self._writers:
             domains = [pool] if self._role == "unpaired" else self._census.domains
-            writer = PoolWriter(
-                self._dest, split, pool, domains, shard_bytes=self._shard_bytes, scratch=self._scratch
-            )
+            writer = PoolWriter(self._dest, split, pool, domains, shard_bytes=self._shard_bytes, scratch=self._scratch)
             self._writers[split, pool] = writer
             self._taken[writer] = 0
         return self._writers[split, pool]
@@ -242,7 +242,9 @@ class _Packing:
     def _refuse_empty(self, splits: Mapping[str, Sequence[manifests.Pool]]) -> None:
         wanted = 2 if self._role in ("paired", "unpaired") else 1
         if len(self._census.domains) < wanted:
-            raise DataError(f"{self._role} data needs {wanted} domains; there are images of {self._census.domains} only.")
+            raise DataError(
+                f"{self._role} data needs {wanted} domains; there are images of {self._census.domains} only."
+            )
         for split in splits:
             for domain in self._census.domains:
                 found = [w for (s, _), w in self._writers.items() if s == split]

@@ -163,9 +163,7 @@ class PoolWriter:
             self._settle()
 
     def _settle(self) -> None:
-        """Keep the next finished shard if it was made from the waiting samples, else write these and all that
-        follow.
-        """
+        """Keep the next finished shard if the waiting samples made it, else write anew from here."""
         waiting, self._waiting = self._waiting, []
         shard, index = self._finished.popleft()
         if _source_of(self._options, [sample.source for sample in waiting]) == index.source:
