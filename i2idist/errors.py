@@ -1,7 +1,7 @@
 """Every error that i2idist raises on purpose.
 
-A message says what was wrong, where (file, key, shard, sample), and what to do about it. The command line prints the message
-without a traceback and exits with the class's `exit_code`.
+A message says what was wrong, where (file, key, shard, sample), and what to do about it. The command line prints the
+message without a traceback and exits with the class's `exit_code`.
 """
 
 from __future__ import annotations

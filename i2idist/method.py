@@ -1,9 +1,9 @@
 """The contract between a method and the trainer. Both import this file, never each other.
 
-A method is a `torch.nn.Module` that holds its networks and says, as data, who is trained and how: `players` names the networks
-that one optimizer steps, `updates` lists the optimizer steps of one training step in order. Its losses read a `Step` and return
-named, unweighted terms. The trainer does the rest: sharing the batch among workers, exact global gradients, weights, schedules,
-checkpoints. Nothing here knows how many workers there are.
+A method is a `torch.nn.Module` that holds its networks and says, as data, who is trained and how: `players` names
+the networks that one optimizer steps, `updates` lists the optimizer steps of one training step in order. Its losses
+read a `Step` and return named, unweighted terms. The trainer does the rest: sharing the batch among workers, exact
+global gradients, weights, schedules, checkpoints. Nothing here knows how many workers there are.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from i2idist.errors import SizeError
 from i2idist.randomness import Noise, bernoulli, key_of, normal, permutation, sample_keys, uniform
 
 Terms = Mapping[str, Tensor]
-"""Named loss terms, unweighted. A term is a vector, one value a sample, which the trainer averages over the *global* batch (its
-length may be any multiple of the local batch), or a scalar that is already global: an estimate made through `Step.comm`."""
+"""Named loss terms, unweighted. A term is a vector, one value a sample, which the trainer averages over the *global*
+batch (its length may be any multiple of the local batch), or a scalar that is already global: an estimate made through
+`Step.comm`."""
 
 TermsFunction = Callable[["Step"], Terms]
 
@@ -43,7 +44,7 @@ class Comm(Protocol):
         ...
 
     def log_mean_exp(self, x: Tensor) -> Tensor:
-        """log of the mean of exp over every rank's values, (n,) -> scalar."""
+        """Log of the mean of exp over every rank's values, (n,) -> scalar."""
         ...
 
     def max(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,7 +64,10 @@ class Domain:
 
 @dataclass(frozen=True)
 class Domains:
-    """What a method is told about its data. Paired and unpaired data have exactly two domains, source `a` and target `b`."""
+    """What a method is told about its data.
+
+    Paired and unpaired data have exactly two domains, source `a` and target `b`.
+    """
 
     images: tuple[Domain, ...]
     labels: tuple[str, ...] = ()
@@ -93,8 +97,8 @@ class Adam:
 class Schedule:
     """A factor on the learning rate, by progress through training.
 
-    Constant until `hold` (a fraction of `total_images`), then linear to `final` at the end; or, with `halve_every_images`, a
-    factor of one half each time so many images have been seen.
+    Constant until `hold` (a fraction of `total_images`), then linear to `final` at the end; or, with
+    `halve_every_images`, a factor of one half each time so many images have been seen.
     """
 
     hold: float = 1.0
@@ -144,7 +148,8 @@ class Update:
 
     Attributes:
         player: who steps.
-        backward: a loss function for all the player's networks, or several `Backward`, whose gradients add up before the step.
+        backward: a loss function for all the player's networks, or several `Backward`, whose gradients add up before
+            the step.
         every: the update runs on training steps 0, every, 2 x every, ...
         repeat: steps taken in a row, each after the first on a new batch.
     """
@@ -177,8 +182,8 @@ class Stage:
 class Step:
     """What a loss function sees of one training step: this worker's part of the batch, keyed randomness, collectives.
 
-    Tensors that one update made may serve the next: `share` stores them cut from their graph, `keep` with it (sound while the
-    players that made them have not stepped since; autograd refuses otherwise).
+    Tensors that one update made may serve the next: `share` stores them cut from their graph, `keep` with it (sound
+    while the players that made them have not stepped since; autograd refuses otherwise).
     """
 
     def __init__(
@@ -217,7 +222,8 @@ class Step:
 
     @property
     def _dtype(self) -> torch.dtype:
-        return next(t.dtype for t in vars(self.batch).values() if t.is_floating_point())
+        dtype: torch.dtype = next(t.dtype for t in vars(self.batch).values() if t.is_floating_point())
+        return dtype
 
     def normal(self, purpose: str, *shape: int, per_sample: int = 1) -> Tensor:
         """Standard normal numbers for this update: (N * per_sample, *shape), those of one sample adjacent."""
@@ -245,8 +251,8 @@ class Step:
 class Method(nn.Module):
     """A translation or transfer method.
 
-    A subclass is constructed as `Subclass(config, domains)`, with `config` an instance of its frozen dataclass `Config`. Fields
-    of the config named `lambda_X` are the weights of the terms named `X`; other terms weigh 1.
+    A subclass is constructed as `Subclass(config, domains)`, with `config` an instance of its frozen dataclass
+    `Config`. Fields of the config named `lambda_X` are the weights of the terms named `X`; other terms weigh 1.
 
     Attributes:
         Config: the frozen dataclass of settings, defaults being the paper's.
@@ -265,10 +271,10 @@ class Method(nn.Module):
 
     @classmethod
     def build(cls, config: Any, domains: Domains, sources: Mapping[str, Mapping[str, Tensor]] | None = None) -> Method:
-        """Construct the method; `sources` are the states of pretrained parts, by name, for methods that start from some."""
+        """Construct the method; `sources` are the states of pretrained parts, by name, where it starts from some."""
         if sources:
             raise TypeError(f"{cls.__name__} starts from no pretrained sources, got {sorted(sources)}")
-        return cls(config, domains)  # type: ignore[call-arg]
+        return cls(config, domains)
 
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:

@@ -1,10 +1,10 @@
 """Random numbers that depend on *what* is drawn and never on *where*.
 
-Every draw is keyed by (seed, purpose, ..., position), position being a sample's place in the run's draw stream, so that the
-numbers are the same on any number of workers, after any resume, and on CPU and CUDA alike. The generator is SplitMix64 (Steele,
-Lea, Flood 2014, "Fast splittable pseudorandom number generators") in counter mode, vectorised over int64 tensors: word j of
-key k is mix(k + j * gamma). Integers and uniforms are equal bit for bit on every device; normals go through `log` and `cos`
-and agree to rounding.
+Every draw is keyed by (seed, purpose, ..., position), position being a sample's place in the run's draw stream, so
+that the numbers are the same on any number of workers, after any resume, and on CPU and CUDA alike. The generator is
+SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators") in counter mode, vectorised
+over int64 tensors: word j of key k is mix(k + j * gamma). Integers and uniforms are equal bit for bit on every
+device; normals go through `log` and `cos` and agree to rounding.
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ def permutation(key: int, n: int, device: torch.device | str = "cpu") -> Tensor:
 class Noise:
     """A stream of draws for the layers of one forward pass, each draw with a key of its own.
 
-    Layers that drop or perturb features take a `Noise` and call it in order; the n-th draw is keyed by the sample's key and n,
-    so a layer's mask depends on the sample alone.
+    Layers that drop or perturb features take a `Noise` and call it in order; the n-th draw is keyed by the sample's
+    key and n, so a layer's mask depends on the sample alone.
     """
 
     def __init__(self, keys: Tensor) -> None:

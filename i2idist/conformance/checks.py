@@ -62,7 +62,9 @@ def stopped_after_any_step(case: Case, pool: WorkerPool) -> list[str]:
             parts = pool.run(train, world_size, **arguments, save=folder, interrupt_every_step=True)
         differing = [name for name, tensor in whole.tensors.items() if not torch.equal(tensor, parts.tensors[name])]
         if differing:
-            problems.append(f"{world_size} workers: differs after resuming: {', '.join(differing[:5])} ({len(differing)} tensors)")
+            problems.append(
+                f"{world_size} workers: differs after resuming: {', '.join(differing[:5])} ({len(differing)} tensors)"
+            )
     return problems
 
 
@@ -73,7 +75,14 @@ def resumed_by_other_workers(case: Case, pool: WorkerPool) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         for world_size, steps, resume in ((3, 2, None), (2, 1, folder), (4, STEPS - 3, folder)):
             part = pool.run(
-                train, world_size, case=case, precision="float64", steps=steps, total_steps=STEPS, resume=resume, save=folder
+                train,
+                world_size,
+                case=case,
+                precision="float64",
+                steps=steps,
+                total_steps=STEPS,
+                resume=resume,
+                save=folder,
             )
             gradients += part.gradients
     return _compare(one, Trace(gradients, part.tensors), largest_weight(case), "3, then 2, then 4 workers")
@@ -88,7 +97,9 @@ def updates_change_their_player(case: Case, pool: WorkerPool) -> list[str]:
         player = next(p for p in sorted(owned, key=len, reverse=True) if name.startswith(p))
         others = [key for key in changed if not key.startswith(owned[player])]
         if others:
-            problems.append(f"update '{name}' of player '{player}' changed {', '.join(others[:3])} ({len(others)} parameters)")
+            problems.append(
+                f"update '{name}' of player '{player}' changed {', '.join(others[:3])} ({len(others)} parameters)"
+            )
         moved |= {network for network in owned[player] if any(key.startswith(network) for key in changed)}
     still = sorted({network for networks in owned.values() for network in networks} - moved)
     return problems + ([f"no update changed {', '.join(n.rstrip('.') for n in still)}"] if still else [])
@@ -107,11 +118,16 @@ def checkpoints_without_pickle(case: Case, pool: WorkerPool) -> list[str]:
         if files != ["COMMIT.json", "state.json", "state.safetensors"]:
             problems.append(f"a checkpoint holds {', '.join(files)}")
         read = checkpoints.load(name)
-    if any(not torch.equal(read.tensors[n], t) for n, t in state.tensors.items()) or dict(read.rest) != dict(state.rest):
+    if any(not torch.equal(read.tensors[n], t) for n, t in state.tensors.items()) or dict(read.rest) != dict(
+        state.rest
+    ):
         problems.append("a checkpoint doesn't come back bit for bit")
     first = sorted(read.tensors)[0]
     without = {n: t for n, t in read.tensors.items() if n != first}
-    for kind, saved, key in (("missing", without, first), ("unknown", {**read.tensors, "no.such": read.tensors[first]}, "no.such")):
+    for kind, saved, key in (
+        ("missing", without, first),
+        ("unknown", {**read.tensors, "no.such": read.tensors[first]}, "no.such"),
+    ):
         try:
             copy_into(state.tensors, saved, "checkpoint")
             problems.append(f"a checkpoint with a {kind} key is accepted")
@@ -122,7 +138,7 @@ def checkpoints_without_pickle(case: Case, pool: WorkerPool) -> list[str]:
 
 
 def translation_is_a_function(case: Case, pool: WorkerPool) -> list[str]:
-    """`translate` keeps size and range and depends on (input, code) alone, whatever else is in the batch or came before."""
+    """`translate` keeps size and range and depends on (input, code) alone."""
     trainer = _trainer(case, "float32")
     method = trainer.method
     with torch.no_grad():
@@ -136,13 +152,17 @@ def _translation_problems(case: Case, method: Method) -> list[str]:
     problems = []
     target = case.domains.b if len(case.domains.images) > 1 else case.domains.a
     if y.shape != (6, target.channels, *case.size):
-        problems.append(f"translate gives {list(y.shape)} for 6 images to {target.channels}x{case.size[0]}x{case.size[1]}")
+        problems.append(
+            f"translate gives {list(y.shape)} for 6 images to {target.channels}x{case.size[0]}x{case.size[1]}"
+        )
     if not bool((y.abs() <= 1).all()):
         problems.append(f"translate leaves [-1, 1]: {float(y.min()):.4g} to {float(y.max()):.4g}")
     if not torch.equal(y, method.translate(x, code)):
         problems.append("translate twice on the same batch differs")
     order = torch.tensor([3, 1, 5, 0, 2, 4])
-    if not torch.allclose(method.translate(x[order], None if code is None else code[order]), y[order], rtol=0, atol=1e-6):
+    if not torch.allclose(
+        method.translate(x[order], None if code is None else code[order]), y[order], rtol=0, atol=1e-6
+    ):
         problems.append("translate depends on a sample's place in the batch")
     alone = torch.cat([method.translate(x[i : i + 1], None if code is None else code[i : i + 1]) for i in range(6)])
     if not torch.allclose(alone, y, rtol=0, atol=1e-6):
@@ -213,7 +233,9 @@ def _compare(one: Trace, many: Trace, largest: float, who: str) -> list[str]:
         worst = max(a, key=lambda key: float((a[key] - b[key]).abs().max()))  # noqa: B023
         error = float((a[worst] - b[worst]).abs().max())
         if error > GRADIENT_TOLERANCE * scale:
-            problems.append(f"{who}: update {number} ({name}): gradient of {worst} off by {error / scale:.2g} of the largest")
+            problems.append(
+                f"{who}: update {number} ({name}): gradient of {worst} off by {error / scale:.2g} of the largest"
+            )
     tolerance = PARAMETER_TOLERANCE * max(1.0, largest / 100)
     for key, tensor in one.tensors.items():
         error = float((tensor.double() - many.tensors[key].double()).abs().max()) if tensor.numel() else 0.0

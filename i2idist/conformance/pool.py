@@ -31,7 +31,9 @@ class WorkerPool:
         self._workers = []
         for rank in range(size):
             here, there = context.Pipe()
-            worker = context.Process(target=_serve, args=(rank, size, f"{self._folder.name}/rendezvous", there), daemon=True)
+            worker = context.Process(
+                target=_serve, args=(rank, size, f"{self._folder.name}/rendezvous", there), daemon=True
+            )
             worker.start()
             self._pipes.append(here)
             self._workers.append(worker)
@@ -65,7 +67,9 @@ class WorkerPool:
         """The pool itself."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """End the workers."""
         self.close()
 

@@ -19,7 +19,9 @@ class Finding:
     problems: tuple[str, ...]
 
 
-def conform(method: str, *, every: bool = False, on_finding: Callable[[Finding], None] = lambda finding: None) -> list[Finding]:
+def conform(
+    method: str, *, every: bool = False, on_finding: Callable[[Finding], None] = lambda finding: None
+) -> list[Finding]:
     """Run every check on a method's first tiny config, or on `every` one.
 
     Args:

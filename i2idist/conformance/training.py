@@ -61,7 +61,9 @@ def make_batch(kind: type[Batch], domains: Domains, positions: Tensor) -> Batch:
     def images(domain: Domain) -> Tensor:
         keys = sample_keys(key_of(SEED, "image", domain.name), positions)
         coarse = uniform(keys, (domain.channels, 5, 5), torch.float64) * 2 - 1
-        return torch.nn.functional.interpolate(coarse, (domain.height, domain.width), mode="bilinear", align_corners=True)
+        return torch.nn.functional.interpolate(
+            coarse, (domain.height, domain.width), mode="bilinear", align_corners=True
+        )
 
     if issubclass(kind, Paired | Unpaired):
         return kind(positions=positions, a=images(domains.a), b=images(domains.b))
@@ -135,7 +137,9 @@ def changed_by_updates(comm: Comm, case: Case, steps: int) -> list[tuple[str, li
     def snapshot(name: str) -> None:
         snapshots.append((name, _copy(dict(method.named_parameters()))))
 
-    trainer = Trainer(method, settings(method, "float64", steps), seed=SEED, comm=comm, observer=lambda n, _: snapshot(n))
+    trainer = Trainer(
+        method, settings(method, "float64", steps), seed=SEED, comm=comm, observer=lambda n, _: snapshot(n)
+    )
     for _ in range(steps):
         trainer.step(batches(case, method, comm, trainer.batches, trainer.training.batch_size))
     snapshot("end")

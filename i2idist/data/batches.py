@@ -1,7 +1,7 @@
 """Typed batches, and how a global batch is shared among workers.
 
-Images are (N, C, H, W) float in [-1, 1]. `positions` are the samples' places in the run's draw stream: they key every random
-draw made for a sample, on whatever worker it lands.
+Images are (N, C, H, W) float in [-1, 1]. `positions` are the samples' places in the run's draw stream: they key
+every random draw made for a sample, on whatever worker it lands.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from i2idist.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What every batch has: `positions`, (N,) int64. Every field is a tensor with the samples in its first dimension."""
+    """What every batch has: `positions`, (N,) int64. Every field is a tensor with samples first."""
 
     positions: Tensor
 
@@ -83,7 +83,9 @@ class Labelled(Batch):
 
 
 def share(total: int, group_size: int, rank: int, world_size: int) -> range:
-    """The samples of a global batch that `rank` takes: a contiguous run of whole groups, run lengths differing by at most one.
+    """The samples of a global batch that `rank` takes.
+
+    They are a contiguous run of whole groups; run lengths differ by at most one group.
 
     Args:
         total: samples in the global batch.
@@ -96,7 +98,8 @@ def share(total: int, group_size: int, rank: int, world_size: int) -> range:
     """
     if total < 1 or total % group_size:
         raise ConfigError(
-            f"train.batch_size is {total}, but the method keeps groups of {group_size} samples together: use a positive multiple of {group_size}."
+            f"train.batch_size is {total}, but the method keeps groups of {group_size} samples together: "
+            f"use a positive multiple of {group_size}."
         )
     groups = total // group_size
     if world_size > groups:

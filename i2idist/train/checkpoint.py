@@ -1,7 +1,8 @@
 """Checkpoints: written in the background, visible only when whole, read without pickle.
 
-A checkpoint is a folder `images-NNNNNNNNNNNN` with `state.safetensors` (tensors), `state.json` (the rest) and, written last,
-`COMMIT.json` with the size and SHA-256 of both. A folder without `COMMIT.json` doesn't exist for any reader.
+A checkpoint is a folder `images-NNNNNNNNNNNN` with `state.safetensors` (tensors), `state.json` (the rest) and,
+written last, `COMMIT.json` with the size and SHA-256 of both. A folder without `COMMIT.json` doesn't exist for any
+reader.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ def copy_into(live: Mapping[str, Tensor], saved: Mapping[str, Tensor], where: st
             for label, names in (("missing", missing), ("unknown", unknown), ("of another shape or dtype", wrong))
             if names
         ]
-        raise CheckpointError(f"{where} doesn't fit this method. Keys {'; keys '.join(problems)}. Was the method's config changed?")
+        raise CheckpointError(
+            f"{where} doesn't fit this method. Keys {'; keys '.join(problems)}. Was the method's config changed?"
+        )
     with torch.no_grad():
         for name, tensor in live.items():
             tensor.copy_(saved[name])
@@ -68,7 +71,7 @@ class Checkpoints:
     """The checkpoints of one run, in a folder at any storage URL."""
 
     def __init__(self, url: str, keep: int = 2, on_retry: Callable[[str], None] = lambda message: None) -> None:
-        """Keep the latest `keep` and the best; `on_retry` is told when storage refuses a write and it is tried again."""
+        """Keep the latest `keep` and the best; `on_retry` is told of each write that is tried again."""
         self._url = url
         self._keep = keep
         self._on_retry = on_retry
@@ -128,15 +131,22 @@ class Checkpoints:
         try:
             commit = json.loads(storage.read_bytes(storage.join(where, _COMMIT)))
             if commit["format_version"] != FORMAT_VERSION:
-                raise CheckpointError(f"{where} has format version {commit['format_version']}; this i2idist reads {FORMAT_VERSION}.")
+                raise CheckpointError(
+                    f"{where} has format version {commit['format_version']}; this i2idist reads {FORMAT_VERSION}."
+                )
             files = {f: storage.read_bytes(storage.join(where, f)) for f in (_TENSORS, _REST)}
             for file, data in files.items():
                 expected, found = commit["files"][file], _digest(data)
                 if expected != found:
-                    raise CheckpointError(f"{where}/{file} is damaged: expected {expected}, found {found}. Delete the folder to use an older one.")
+                    raise CheckpointError(
+                        f"{where}/{file} is damaged: expected {expected}, found {found}. "
+                        "Delete the folder to use an older one."
+                    )
             return State(safetensors.torch.load(files[_TENSORS]), json.loads(files[_REST]))
         except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-            raise CheckpointError(f"{where} can't be read ({error}). Delete the folder to use an older checkpoint.") from error
+            raise CheckpointError(
+                f"{where} can't be read ({error}). Delete the folder to use an older checkpoint."
+            ) from error
 
     def newest(self) -> tuple[str, State] | None:
         """The newest checkpoint that is whole, or None where there is none.

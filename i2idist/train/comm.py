@@ -1,7 +1,8 @@
 """Collectives: what workers tell each other, and the exact gradients that follow.
 
-The convention: the global loss is the sum of the ranks' contributions. Every collective here is differentiable under that
-convention, twice, since the gradient of a sum over ranks is again a sum over ranks. At one worker each is the identity.
+The convention: the global loss is the sum of the ranks' contributions. Every collective here is differentiable under
+that convention, twice, since the gradient of a sum over ranks is again a sum over ranks. At one worker each is the
+identity.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Comm:
         return total
 
     def gather(self, x: Tensor) -> Tensor:
-        """Every rank's `x`, concatenated in rank order along the first dimension; lengths may differ. Differentiable."""
+        """Every rank's `x`, concatenated in rank order along the first dimension. Lengths may differ. Differentiable."""
         if self.world_size == 1:
             return x
         lengths = self._lengths(len(x))
@@ -78,7 +79,7 @@ class Comm:
         return self.sum(torch.nn.functional.pad(x, padding))
 
     def log_mean_exp(self, x: Tensor) -> Tensor:
-        """log of the mean of exp over every rank's values, (n,) -> scalar, computed without overflow. Differentiable."""
+        """Log of the mean of exp over every rank's values, (n,) -> scalar, without overflow. Differentiable."""
         if self.world_size == 1:
             return torch.logsumexp(x, 0) - math.log(len(x))
         largest = x.detach().max().clone()
@@ -141,8 +142,8 @@ class Comm:
     def reduce_gradients(self, gradients: Sequence[Tensor]) -> list[int]:
         """Replace each gradient by its sum over ranks, in place.
 
-        A flag for each rank travels in the first bucket, so that all ranks learn in the same collective whether some rank's
-        gradients are not finite.
+        A flag for each rank travels in the first bucket, so that all ranks learn in the same collective whether some
+        rank's gradients are not finite.
 
         Returns:
             The ranks with a gradient that is not finite; empty when all are sound.
@@ -155,7 +156,7 @@ class Comm:
         for bucket in _buckets([flags, *gradients]):
             flat = torch.cat([t.reshape(-1) for t in bucket])
             dist.all_reduce(flat, group=self._group)
-            for tensor, part in zip(bucket, flat.split([t.numel() for t in bucket]), strict=True):
+            for tensor, part in zip(bucket, torch.split(flat, [t.numel() for t in bucket]), strict=True):
                 tensor.copy_(part.view(tensor.shape))
         return [rank for rank, flag in enumerate(flags.tolist()) if flag]
 

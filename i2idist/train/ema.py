@@ -1,4 +1,4 @@
-"""Exponential moving average of parameters, with a half-life counted in images (Karras et al. 2020, arXiv:2006.06676)."""
+"""Moving average of parameters, with a half-life counted in images (Karras et al. 2020, arXiv:2006.06676)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ class Ema:
 
     def __init__(self, modules: dict[str, nn.Module], half_life_images: int) -> None:
         """Start from the modules' present values."""
-        self._live = {f"{name}.{key}": t for name, m in modules.items() for key, t in m.state_dict(keep_vars=True).items()}
+        self._live = {
+            f"{name}.{key}": t for name, m in modules.items() for key, t in m.state_dict(keep_vars=True).items()
+        }
         self._half_life_images = half_life_images
         self.shadow = {name: t.detach().clone() for name, t in self._live.items()}
 

@@ -1,4 +1,4 @@
-"""The training loop: steps, metrics, validation, checkpoints, stopping; resumed from wherever the last checkpoint stands."""
+"""The training loop: steps, metrics, validation, checkpoints, stopping; resumed from the newest checkpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from i2idist.train.settings import Training
 from i2idist.train.trainer import Trainer
 
 Event = dict[str, Any]
-"""A JSON-able record: `event` (resumed, metrics, validation, checkpoint, warning, done), `images`, `step`, `time`, values."""
+"""A JSON-able record: `event` (resumed, metrics, validation, checkpoint, warning, done), `images`, `step`, `time`,
+values.
+"""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ def fit(
         device: this worker's device.
         batches: from a global batch number, this worker's part of that batch and of all that follow.
         checkpoints: where checkpoints are; only rank 0 reads and writes them.
-        validation: this worker's whole validation batches: those whose number leaves `rank` on division by `world_size`.
+        validation: this worker's whole validation batches: those whose number leaves `rank` on division by
+            `world_size`.
         initial: the state (`method.state_dict()`) that a fresh run starts from, called on rank 0.
         on_event: called on rank 0 with what happens.
         should_stop: polled on every rank after each step; any rank's True stops all after a checkpoint.
@@ -89,7 +92,9 @@ def fit(
         RunError: workers that should be equal differ.
     """
     if training.best_metric and validation is None:
-        raise ConfigError("train.best_metric is set but there is no validation split: pack one, or unset train.best_metric.")
+        raise ConfigError(
+            "train.best_metric is set but there is no validation split: pack one, or unset train.best_metric."
+        )
     make_deterministic(torch.device(device))
     loop = _Loop(Trainer(method, training, seed=seed, comm=comm, device=device), comm, checkpoints, on_event, seed)
     loop.begin(initial)
@@ -169,7 +174,9 @@ class _Loop:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             self.trainer.step(self._timed(stream))
-        kernels = sorted({str(w.message).split(" does not have")[0] for w in caught if "deterministic" in str(w.message)})
+        kernels = sorted(
+            {str(w.message).split(" does not have")[0] for w in caught if "deterministic" in str(w.message)}
+        )
         if kernels:
             self._tell("warning", message="Not bit-for-bit reproducible on this device", kernels=kernels)
 
@@ -206,7 +213,9 @@ class _Loop:
                 f"train.best_metric is '{training.best_metric}', but validation gives {', '.join(sorted(values))}."
             )
         value = values[training.best_metric]
-        better = self.best.value is None or (value < self.best.value if training.best_mode == "min" else value > self.best.value)
+        better = self.best.value is None or (
+            value < self.best.value if training.best_mode == "min" else value > self.best.value
+        )
         if better:
             self.best = Best(value, f"images-{self.trainer.images:012d}")
             self.save()
@@ -226,7 +235,9 @@ class _Loop:
             state = self.trainer.state()
             begun = time.perf_counter()
             self._saved = self._checkpoints.save(
-                State(state.tensors, {**state.rest, "best": asdict(self.best)}), self.trainer.images, self.best.checkpoint
+                State(state.tensors, {**state.rest, "best": asdict(self.best)}),
+                self.trainer.images,
+                self.best.checkpoint,
             )
             self._tell("checkpoint", checkpoint=self._saved, stall_s=time.perf_counter() - begun)
         self._saved_images = self.trainer.images

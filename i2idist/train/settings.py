@@ -18,9 +18,10 @@ class Training:
         precision: arithmetic of the forward pass. `bfloat16` is autocast over float32 parameters.
         channels_last: memory format of networks and images; faster for some sizes and slower for others: measure.
         compile: compile every network with `torch.compile`; not for methods that need second derivatives.
-        accumulate: micro-batches per update. Equal to the whole batch only for losses that are sums over samples: batch norm
-            and whole-batch estimates see a micro-batch each.
-        ema_half_life_images: half-life of the moving average of parameters, for players that keep one; None: none is kept.
+        accumulate: micro-batches per update. Equal to the whole batch only for losses that are sums over samples:
+            batch norm and whole-batch estimates see a micro-batch each.
+        ema_half_life_images: half-life of the moving average of parameters, for players that keep one; None: none is
+            kept.
         log_every_images: interval of logged metrics.
         validate_every_images: interval of validation; None: never.
         validation_images: at most so many samples of the validation split are used; None: all.

@@ -159,7 +159,14 @@ class Trainer:
         batch = next(batches).to(self._device, parameter_dtype(self.training), memory_format(self.training))
         weights = {**self.method.weights(), **stage.weights}
         steps = [
-            Step(part, images=self.images, seed=self._seed, comm=self._comm, weights=weights, global_batch=self.training.batch_size)
+            Step(
+                part,
+                images=self.images,
+                seed=self._seed,
+                comm=self._comm,
+                weights=weights,
+                global_batch=self.training.batch_size,
+            )
             for part in _micro_batches(batch, self.training.accumulate, self.method.group_size)
         ]
         self.batches += 1
@@ -199,8 +206,8 @@ class Trainer:
     def _backward(self, backward: Backward, name: str, step: Step, local: int) -> None:
         """Add the gradient of this worker's contribution to the global loss.
 
-        A vector contributes its sum over the global count, which is its own length scaled up from local to global samples; a
-        scalar is global already, and each worker answers for an equal part of it.
+        A vector contributes its sum over the global count, which is its own length scaled up from local to global
+        samples; a scalar is global already, and each worker answers for an equal part of it.
         """
         with forward_precision(self.training, self._device):
             terms = backward.terms(step)
@@ -226,8 +233,9 @@ class Trainer:
         names = sorted({n for names in self._comm.gather_objects(mine) for n in names})
         what = f"terms {', '.join(names)} are" if names else f"every term of {update} is finite, but its gradient is"
         raise NonFiniteError(
-            f"Training stopped: {what} not finite at {self.images} images (step {self.steps}), on ranks {', '.join(map(str, ranks))}. "
-            "Parameters are as before this update. Lower the learning rate or the weight of that term, or use train.precision=float32."
+            f"Training stopped: {what} not finite at {self.images} images (step {self.steps}), "
+            f"on ranks {', '.join(map(str, ranks))}. Parameters are as before this update. "
+            "Lower the learning rate or the weight of that term, or use train.precision=float32."
         )
 
     def _tensors(self) -> dict[str, Tensor]:

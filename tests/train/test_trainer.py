@@ -1,0 +1,125 @@
+"""The trainer against gradients worked by hand."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from i2idist.data.batches import Paired
+from i2idist.errors import NonFiniteError
+from i2idist.method import Domain, Domains
+from i2idist.train.comm import Comm
+from i2idist.train.settings import Training
+from i2idist.train.trainer import Trainer
+from tests.train import toy
+
+DOMAINS = Domains((Domain("a", 1, 1, 1), Domain("b", 1, 1, 1)))
+A, B = torch.tensor([1.0, 2.0, -1.0, 0.5]), torch.tensor([0.0, 1.0, 1.0, 2.0])
+
+
+def _stream(start: int = 0) -> Iterator[Paired]:
+    while True:
+        shape = (4, 1, 1, 1)
+        yield Paired(positions=torch.arange(4) + 4 * start, a=A.view(shape), b=B.view(shape))
+        start += 1
+
+
+def _trainer(seen: list | None = None, accumulate: int = 1, total: int = 40, half_life: int | None = None, **config):
+    gradients: list = []
+    method = toy.Toy(toy.Config(**config), DOMAINS)
+    training = Training(
+        total_images=total, batch_size=4, precision="float64", accumulate=accumulate, ema_half_life_images=half_life
+    )
+    trainer = Trainer(
+        method,
+        training,
+        seed=0,
+        comm=Comm.alone(),
+        observer=lambda n, g: gradients.append((n, {k: float(v) for k, v in g.items()})),
+    )
+    return trainer, gradients
+
+
+def _by_hand(weight_fit: float = 1.0) -> dict[str, float]:
+    error = 0.5 * A + 0.5 - B
+    return {
+        "first.w": weight_fit * float((2 * error * A).mean()),
+        "second.w": weight_fit * float((2 * error).mean()) + 2 * 0.5 * 0.5 * 0.5,
+    }
+
+
+def test_two_backwards_with_different_networks_add_up_before_one_step():
+    trainer, gradients = _trainer()
+    trainer.step(_stream())
+    assert gradients[0] == ("critic", {"critic.w": pytest.approx(float((2 * 0.5 * A.square()).mean()))})
+    assert gradients[1][0] == "maps"
+    assert gradients[1][1] == pytest.approx(_by_hand())
+    assert _by_hand()["first.w"] > 0
+    assert trainer.method.first.w.item() == pytest.approx(0.5 - 0.1, abs=1e-6)  # Adam's first step is lr x sign
+
+
+def test_weights_scale_terms_and_terms_are_logged_unweighted():
+    trainer, gradients = _trainer(lambda_fit=10.0)
+    trainer.step(_stream())
+    assert gradients[1][1] == pytest.approx(_by_hand(10.0))
+    error = 0.5 * A + 0.5 - B
+    assert trainer.logged_terms()["maps/fit"] == pytest.approx(float(error.square().mean()))
+
+
+def test_a_scalar_term_is_global_already():
+    trainer, gradients = _trainer(lambda_fit=0.0, lambda_scalar=1.0)
+    trainer.step(_stream())
+    error = 0.5 * A + 0.5 - B
+    share = error.square().exp() / error.square().exp().sum()
+    assert gradients[1][1]["first.w"] == pytest.approx(float((share * 2 * error * A).sum()))
+
+
+def test_accumulation_equals_the_whole_batch_for_sums_over_samples():
+    for accumulate in (2, 3, 4):
+        trainer, gradients = _trainer(accumulate=accumulate)
+        trainer.step(_stream())
+        assert gradients[1][1] == pytest.approx(_by_hand())
+
+
+def test_repeats_draw_new_batches_and_every_skips_steps():
+    seen: list = []
+    trainer, gradients = _trainer(critic_repeat=3, critic_every=2, seen=seen)
+    trainer.method.config.seen.clear()
+    stream = _stream()
+    trainer.step(stream)
+    trainer.step(stream)
+    assert [p[0] for p in trainer.method.config.seen] == [0, 4, 8]
+    assert [name for name, _ in gradients] == ["critic"] * 3 + ["maps"] * 2
+    assert (trainer.images, trainer.batches, trainer.steps) == (16, 4, 2)
+
+
+def test_stages_freeze_networks_and_change_weights():
+    trainer, gradients = _trainer(stages=True, total=8)
+    stream = _stream()
+    trainer.step(stream)
+    assert "second.w" not in gradients[1][1] and trainer.method.second.w.item() == 0.5
+    assert trainer.stage.name == "two"
+    trainer.step(stream)
+    error = trainer.method.first.w.item()
+    assert "second.w" in gradients[3][1] and error != 0.5
+
+
+def test_a_value_that_is_not_finite_stops_before_any_parameter_takes_it():
+    trainer, _ = _trainer(blow_up_at=4)
+    stream = _stream()
+    trainer.step(stream)
+    before = trainer.method.first.w.item()
+    with pytest.raises(NonFiniteError, match=r"maps/fit.*at 8 images \(step 1\), on ranks 0"):
+        trainer.step(stream)
+    assert trainer.method.first.w.item() == before
+
+
+def test_average_has_its_half_life():
+    trainer, _ = _trainer(half_life=4)
+    first = trainer.method.first.w.item()
+    trainer.step(_stream())
+    shadow = trainer.averaged()["maps"].shadow["first.w"]
+    assert float(shadow) == pytest.approx((first + trainer.method.first.w.item()) / 2)
+    with trainer.averaged()["maps"].applied():
+        assert trainer.method.first.w.item() == float(shadow)
+    assert trainer.method.first.w.item() != float(shadow)
