@@ -14,7 +14,7 @@ Rng = np.random.Generator
 
 
 def rng_of(*key: str | int) -> Rng:
-    """A generator keyed by what it draws: equal keys give equal numbers, whatever was drawn before, on every machine."""
+    """A generator keyed by what it draws: equal keys give equal numbers, whatever was drawn before."""
     return np.random.Generator(np.random.Philox(key=key_of(*key) & 0xFFFFFFFFFFFFFFFF))
 
 
@@ -30,7 +30,7 @@ def upsampled(grid: Floats, size: tuple[int, int]) -> Floats:
 
 
 def smooth_noise(rng: Rng, size: tuple[int, int], cells: int) -> Floats:
-    """Band-limited noise of about unit variance: standard normals on a grid of `cells` along the shorter side, enlarged."""
+    """Band-limited noise of about unit variance: normals on a grid, `cells` along the shorter side, enlarged."""
     height, width = size
     cell = max(1.0, min(size) / cells)
     grid = rng.standard_normal((max(2, round(height / cell)), max(2, round(width / cell))), dtype=np.float32)

@@ -61,7 +61,8 @@ def shoe(rng: Rng) -> list[Part]:
     under = floor - sole
     upper = curve(
         (0.10, under - heel), (0.09, (ankle + under) / 2), (0.12, ankle), (0.25, ankle + 0.02), (throat, ankle + 0.02),
-        (throat + 0.08, toe - 0.05), (0.78, toe + 0.02), (0.92, toe + 0.1), (0.93, under), (0.55, under), (0.35, under - heel),
+        (throat + 0.08, toe - 0.05), (0.78, toe + 0.02), (0.92, toe + 0.1), (0.93, under), (0.55, under),
+        (0.35, under - heel),
     )  # fmt: skip
     bottom = polygon(
         (0.07, under - heel), (0.36, under - heel), (0.55, under), (0.95, under), (0.95, floor), (0.5, floor),
@@ -72,7 +73,9 @@ def shoe(rng: Rng) -> list[Part]:
         cap = curve((0.72, under), (0.70, toe + 0.1), (0.80, toe + 0.03), (0.91, toe + 0.11), (0.93, under))
         parts.append(Part(cap, "trim"))
     if ankle < 0.34:
-        parts.append(Part(polygon((0.11, ankle), (throat, ankle), (throat, ankle + 0.08), (0.10, ankle + 0.08)), "trim"))
+        parts.append(
+            Part(polygon((0.11, ankle), (throat, ankle), (throat, ankle + 0.08), (0.10, ankle + 0.08)), "trim")
+        )
     for k in range(int(rng.integers(0, 4))):
         x, y = throat - 0.05 + 0.06 * k, max(ankle + 0.12, toe - 0.14) + 0.045 * k
         parts.append(Part(polygon((x, y), (x + 0.1, y - 0.03), (x + 0.11, y + 0.005), (x + 0.01, y + 0.035)), "lace"))

@@ -1,12 +1,12 @@
 """Handwritten digits <-> street-style digits, unpaired.
 
-a: the real scans of scikit-learn's `load_digits` (Alpaydin and Kaynak 1998, UCI "Optical Recognition of Handwritten Digits"),
-   8x8 counts of ink, enlarged to crisp strokes. White on black, 1 channel.
-b: digits typeset in matplotlib's bundled fonts as on house numbers: coloured, slanted, with parts of neighbouring digits, uneven
-   light, blur and noise. 3 channels.
+a: the real scans of scikit-learn's `load_digits` (Alpaydin and Kaynak 1998, UCI "Optical Recognition of Handwritten
+   Digits"), 8x8 counts of ink, enlarged to crisp strokes. White on black, 1 channel.
+b: digits typeset in matplotlib's bundled fonts as on house numbers: coloured, slanted, with parts of neighbouring
+   digits, uneven light, blur and noise. 3 channels.
 
-Both have digits of like height, place and stroke width, so that a translator with skip connections can keep a digit and need
-only change its style.
+Both have digits of like height, place and stroke width, so that a translator with skip connections can keep a digit and
+need only change its style.
 """
 
 from __future__ import annotations
@@ -43,16 +43,17 @@ FONTS = {
     "cmss10.ttf": 0.11,
     "cmtt10.ttf": 0.11,
 }
-"""Fonts whose digits stay legible when 20 pixels high, and their stroke width as a fraction of that height. Monospaced DejaVu is
-left out because its dotted zero reads as an eight, cmmi10 because it has old-style figures."""
+"""Fonts whose digits stay legible when 20 pixels high, and their stroke width as a fraction of that height. Monospaced
+DejaVu is left out because its dotted zero reads as an eight, cmmi10 because it has old-style figures."""
 
 DIGIT_HEIGHT = 0.72
-"""Height of a digit in both domains, as a fraction of the image's shorter side; street digits vary by a tenth about it."""
+"""Height of a digit in both domains, as a fraction of the image's shorter side; street digits vary about it."""
 MIN_CONTRAST = 0.35
 """Least difference in luma between a street digit and its background, before light and noise."""
 CLUTTER = 0.4
 """Chance of a neighbouring digit on each side of a street digit."""
 
+_WIDENING = 1.1  # a form's boxes made writers write narrowly; fonts don't
 _INK = 16.0  # `load_digits` counts the inked pixels of 4x4 blocks
 _FONT_FOLDER = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 
@@ -86,12 +87,12 @@ def scans_of(split: str) -> NDArray[np.int64]:
 def _field(counts: Floats) -> Floats:
     """How far inside a stroke each cell is: (12, 12) counts -> (12, 12), positive on ink.
 
-    Where the ink ends is a threshold on the counts, halfway between one half and the middle of the neighbourhood's range: thin
-    strokes, which fill no cell, stay whole, and small loops stay open.
+    Ink ends where the counts cross the middle of their neighbourhood's range, not one half: thin strokes, which fill no
+    cell, stay whole, and small loops stay open.
     """
     low, high = ndimage.minimum_filter(counts, 3), ndimage.maximum_filter(counts, 3)
     middle = np.where(high < 0.3, 0.5, (low + high) / 2)
-    return np.asarray(counts - ndimage.gaussian_filter(0.5 + 0.6 * (middle - 0.5), 0.7), dtype=np.float32)
+    return np.asarray(counts - ndimage.gaussian_filter(middle, 0.7), dtype=np.float32)
 
 
 def handwritten(index: int, size: tuple[int, int]) -> tuple[Bytes, int]:
@@ -108,7 +109,8 @@ def handwritten(index: int, size: tuple[int, int]) -> tuple[Bytes, int]:
     field = Image.fromarray(_field(np.pad(counts[index], 2)))
     height, width = size
     cell = DIGIT_HEIGHT * min(size) / 8  # pixels
-    matrix = (1 / cell, 0.0, 6 - width / cell / 2, 0.0, 1 / cell, 6 - height / cell / 2)
+    wide = cell * _WIDENING
+    matrix = (1 / wide, 0.0, 6 - width / wide / 2, 0.0, 1 / cell, 6 - height / cell / 2)
     inside = field.transform((width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=-1.0)
     return to_bytes(np.asarray(inside) * cell + 0.5), int(digits[index])
 

@@ -1,7 +1,8 @@
 """Satellite-like photographs <-> street maps, paired: each photograph has one right map.
 
 a: the land as seen from above: textured ground, woods, water, asphalt, lit roofs with shadows. 3 channels.
-b: the map of it in six flat colours, no anti-aliasing, so that the share of rightly coloured pixels means something. 3 channels.
+b: the map of it in six flat colours, no anti-aliasing, so that the share of rightly coloured pixels means something.
+   3 channels.
 """
 
 from __future__ import annotations
@@ -26,12 +27,19 @@ PALETTE = {
     "avenue": (248, 176, 80),
     "building": (196, 184, 176),
 }
-"""The map's colours. Any two differ by more than 32 in some channel, so that the colour within 16 of a pixel is one at most."""
+"""The map's colours. Any two differ by more than 32 in some channel: at most one is within 16 of a pixel."""
 
 _CLASSES = list(PALETTE)
 _LAND, _PARK, _WATER, _STREET, _AVENUE, _BUILDING = range(len(_CLASSES))
 _GROUND = np.array(
-    [(0.52, 0.49, 0.36), (0.20, 0.33, 0.16), (0.12, 0.24, 0.34), (0.36, 0.36, 0.38), (0.66, 0.65, 0.63), (0.0, 0.0, 0.0)],
+    [
+        (0.52, 0.49, 0.36),
+        (0.20, 0.33, 0.16),
+        (0.12, 0.24, 0.34),
+        (0.36, 0.36, 0.38),
+        (0.66, 0.65, 0.63),
+        (0.0, 0.0, 0.0),
+    ],
     dtype=np.float32,
 )
 _ROUGHNESS = np.array([0.055, 0.075, 0.015, 0.02, 0.02, 0.025], dtype=np.float32)
@@ -42,7 +50,7 @@ _SQUARE = np.array([(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)])
 
 
 class _Plan:
-    """A drawing of the classes, and of the roofs, in coordinates whose origin is the image's middle and unit its shorter side."""
+    """A drawing of the classes and of the roofs. The origin is the image's middle, the unit its shorter side."""
 
     def __init__(self, size: tuple[int, int], scale: int) -> None:
         height, width = size
@@ -127,7 +135,9 @@ def _waters(rng: Rng, plan: _Plan) -> None:
 def _roads(rng: Rng, plan: _Plan, turn: Points, xs: Points, ys: Points) -> None:
     """Streets along all cuts, and over them at most one avenue of each direction."""
     far = np.array([-3.0, 3.0]) * plan.half.max()
-    lines = [np.stack([np.full(2, x), far], 1) @ turn for x in xs] + [np.stack([far, np.full(2, y)], 1) @ turn for y in ys]
+    lines = [np.stack([np.full(2, x), far], 1) @ turn for x in xs] + [
+        np.stack([far, np.full(2, y)], 1) @ turn for y in ys
+    ]
     main = {int(rng.integers(0, len(xs))), len(xs) + int(rng.integers(0, len(ys)))}
     for line in lines:
         plan.line(line, _STREET, 0.06)
@@ -177,8 +187,8 @@ def pair(key: tuple[str | int, ...], size: tuple[int, int]) -> tuple[Bytes, Byte
         size: (H, W) in pixels.
 
     Returns:
-        The photograph (H, W, 3) bytes, the map (H, W, 3) bytes in the colours of PALETTE alone, and the classes (H, W), indices
-        into PALETTE.
+        The photograph (H, W, 3) bytes, the map (H, W, 3) bytes in the colours of PALETTE alone, and the classes (H, W),
+        indices into PALETTE.
     """
     scale = max(2, math.ceil(96 / min(size)))
     plan = _Plan(size, scale)

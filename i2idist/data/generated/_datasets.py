@@ -1,0 +1,111 @@
+"""The generated datasets as samples to pack: which images, splits, labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from i2idist.data.generated import digits, edges, maps
+from i2idist.data.generated._draws import rng_of
+from i2idist.data.manifest import Role
+from i2idist.data.pack import Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """What decides every byte of a generated dataset, besides its name.
+
+    Attributes:
+        size: (H, W) in pixels.
+        train: samples of this split; for unpaired data, in each pool.
+        val: likewise.
+        test: likewise.
+        seed: other seeds give other samples.
+    """
+
+    size: tuple[int, int]
+    train: int
+    val: int
+    test: int
+    seed: int
+
+    def splits(self) -> dict[str, int]:
+        """Samples by split, without empty splits."""
+        counts = {"train": self.train, "val": self.val, "test": self.test}
+        return {split: count for split, count in counts.items() if count}
+
+
+@dataclass(frozen=True)
+class Generator:
+    """One generated dataset.
+
+    Attributes:
+        summary: what it shows, in a line.
+        role: how its images relate.
+        counts: default samples of train, val and test.
+        labels: names of the classes; empty where samples have no label.
+        revision: raised whenever the same parameters would give other pictures, so that stale caches aren't used.
+        samples: the samples for given parameters, in the order of packing.
+    """
+
+    summary: str
+    role: Role
+    counts: Mapping[str, int]
+    labels: tuple[str, ...]
+    revision: int
+    samples: Callable[[Parameters], Iterator[Sample]]
+
+
+def _digit_samples(parameters: Parameters) -> Iterator[Sample]:
+    """Pool a is capped at the scans that there are; `seed` changes pool b alone."""
+    for split, count in parameters.splits().items():
+        for place, scan in enumerate(digits.scans_of(split)[:count]):
+            image, digit = digits.handwritten(int(scan), parameters.size)
+            yield Sample(f"{place:06d}-scan{scan:04d}", split, {"a": image}, digit)
+        for place in range(count):
+            rng = rng_of(parameters.seed, "digits", split, place)
+            image, digit = digits.street(rng, parameters.size)
+            yield Sample(f"{place:06d}", split, {"b": image}, digit)
+
+
+def _edge_samples(parameters: Parameters) -> Iterator[Sample]:
+    for split, count in parameters.splits().items():
+        for place in range(count):
+            a, b, label = edges.pair((parameters.seed, "edges", split, place), parameters.size)
+            yield Sample(f"{place:06d}", split, {"a": a, "b": b}, label)
+
+
+def _map_samples(parameters: Parameters) -> Iterator[Sample]:
+    for split, count in parameters.splits().items():
+        for place in range(count):
+            a, b, _ = maps.pair((parameters.seed, "maps", split, place), parameters.size)
+            yield Sample(f"{place:06d}", split, {"a": a, "b": b})
+
+
+GENERATED: dict[str, Generator] = {
+    "digits": Generator(
+        summary="handwritten digits <-> street-style digits, unpaired",
+        role="unpaired",
+        counts={"train": 6000, "val": 500, "test": 1000},
+        labels=tuple("0123456789"),
+        revision=1,
+        samples=_digit_samples,
+    ),
+    "edges": Generator(
+        summary="edges <-> coloured objects, paired, many valid colourings of each drawing",
+        role="paired",
+        counts={"train": 2000, "val": 100, "test": 200},
+        labels=tuple(edges.FAMILIES),
+        revision=1,
+        samples=_edge_samples,
+    ),
+    "maps": Generator(
+        summary="satellite-like photographs <-> street maps, paired, one right map of each photograph",
+        role="paired",
+        counts={"train": 1000, "val": 100, "test": 200},
+        labels=(),
+        revision=1,
+        samples=_map_samples,
+    ),
+}
+"""Generated datasets by name."""
