@@ -1,0 +1,118 @@
+"""A local cache of whole shards, verified, shared by a machine's processes; the least recently used are dropped.
+
+Files are named by their SHA-256, so datasets that share shards share them here too. A file appears by rename when it is
+whole and its hash is right. A file that is dropped while someone reads it stays readable until they close it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from i2idist import storage
+from i2idist.data.shards import hash_file
+from i2idist.errors import ShardError, StorageError
+
+ABANDONED_S = 3600.0
+"""A partial download that nobody has written to for so long is from a process that died."""
+
+
+def default_folder() -> Path:
+    """Where shards are cached when no `cache_dir` is set: below `XDG_CACHE_HOME`, else `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "i2idist" / "shards"
+
+
+class ShardCache:
+    """Shards of remote datasets, on this machine's disk."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        """Keep at most `max_bytes` in `folder`, but always the file that was asked for last."""
+        self._folder = folder
+        self._max_bytes = max_bytes
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        with (self._folder / f"{name}.lock").open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def open(self, url: str, sha256: str, size: int) -> BinaryIO:
+        """The file at `url`, from the cache, fetched first if need be.
+
+        Args:
+            url: where it is stored.
+            sha256: what its hash must be.
+            size: its bytes.
+
+        Raises:
+            ShardError: absent, truncated, or its hash differs, twice in a row.
+            StorageError: the storage can't be reached.
+        """
+        path = self._folder / f"{sha256}.file"
+        for _ in range(10):
+            try:
+                file = path.open("rb")
+            except FileNotFoundError:
+                with self._lock(sha256[:2]):
+                    if not path.exists():
+                        self._fetch(url, path, sha256, size)
+                continue  # another process may drop it before it is opened
+            os.utime(path)
+            return file
+        raise StorageError(f"{path} is dropped as soon as it is fetched. Raise data.cache_bytes.")
+
+    def discard(self, sha256: str) -> None:
+        """Forget a file that turned out damaged."""
+        (self._folder / f"{sha256}.file").unlink(missing_ok=True)
+
+    def _fetch(self, url: str, path: Path, sha256: str, size: int) -> None:
+        part = path.with_name(f"{sha256}.{uuid.uuid4().hex}.part")
+        try:
+            for attempt in (1, 2):
+                if not storage.exists(url):
+                    raise ShardError(f"Shard {url} is missing. Restore it from a copy, or pack the dataset again.")
+                storage.download(url, part)
+                problem = file_problem(part, sha256, size)
+                if not problem:
+                    break
+                if attempt == 2:
+                    raise ShardError(f"Shard {url} is damaged: {problem}. Restore it, or pack the dataset again.")
+            self._make_room(size)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _make_room(self, size: int) -> None:
+        with self._lock("room"):
+            found = []
+            for entry in os.scandir(self._folder):
+                try:
+                    stat = entry.stat()
+                except FileNotFoundError:
+                    continue  # dropped by a `discard` in another process
+                if entry.name.endswith((".part", ".tmp")) and time.time() - stat.st_mtime > ABANDONED_S:
+                    Path(entry.path).unlink(missing_ok=True)
+                if entry.name.endswith(".file"):
+                    found.append((stat.st_mtime, stat.st_size, entry.path))
+            total = size + sum(bytes_ for _, bytes_, _ in found)
+            for _, bytes_, oldest in sorted(found):
+                if total <= self._max_bytes:
+                    break
+                Path(oldest).unlink(missing_ok=True)
+                total -= bytes_
+
+
+def file_problem(path: Path, sha256: str, size: int) -> str:
+    """What is wrong with a local file, naming what was expected and found; "" if nothing."""
+    found = path.stat().st_size
+    if found != size:
+        return f"{size} bytes expected, {found} found"
+    digest = hash_file(path)
+    return "" if digest == sha256 else f"SHA-256 expected {sha256}, found {digest}"
