@@ -1,0 +1,319 @@
+"""A trained translator, saved and loaded: a folder with weights in safetensors and `model.json`.
+
+```
+model.json                   what it is: format version, method, config, domains, code length, weights and their digest
+weights-<digest>.safetensors the networks that translation needs, averaged parameters where training kept them
+```
+
+`model.json` is written last and names the weights by their digest, so that a folder holds a whole model or none.
+Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pydantic
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from i2idist import storage
+from i2idist.errors import ConfigError, SourceError, nearest
+from i2idist.method import Domains, Method
+from i2idist.methods import load_method
+from i2idist.randomness import key_of, normal, sample_keys
+
+FORMAT_VERSION = 1
+FILE_NAME = "model.json"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What `model.json` says.
+
+    Attributes:
+        format_version: of the folder.
+        method: the method's name, or `package.module:Class`.
+        config: its config, as plain values.
+        domains: what it was trained on.
+        code_dim: length of the latent code; 0 where outputs depend on the input alone.
+        weights: the weight file's name.
+        weights_sha256: its digest.
+        lineage: where it came from: run, checkpoint, dataset digest; as the saver gave it.
+    """
+
+    format_version: int
+    method: str
+    config: dict[str, Any]
+    domains: Domains
+    code_dim: int
+    weights: str
+    weights_sha256: str
+    lineage: dict[str, Any] = field(default_factory=dict)
+
+
+class Translator:
+    """A loaded model.
+
+    Attributes:
+        card: what it is.
+        method: the method in evaluation mode; only the networks that translation needs hold trained weights.
+    """
+
+    def __init__(self, card: ModelCard, method: Method) -> None:
+        """Wrap a method whose translation networks are trained."""
+        self.card = card
+        self.method = method.eval().requires_grad_(False)
+
+    @torch.inference_mode()
+    def translate(
+        self,
+        images: Tensor,
+        codes: Tensor | None = None,
+        *,
+        num_samples: int = 1,
+        seed: int = 0,
+        first_position: int = 0,
+        target: str = "b",
+        batch_size: int = 64,
+    ) -> Tensor:
+        """Translate images, each with one code or several. Every output is a function of its (input, code) alone.
+
+        Args:
+            images: (N, C, H, W) float in [-1, 1].
+            codes: (K, code_dim), the same for every image; or (N, K, code_dim). By default drawn, see `draw_codes`.
+            num_samples: K, where codes are drawn.
+            seed: of the drawn codes.
+            first_position: the first image's place in the stream of images that codes are keyed by.
+            target: the domain to translate to.
+            batch_size: outputs computed at once.
+
+        Returns:
+            (N, K, C', H, W) float in [-1, 1]; K is 1 for a method without codes.
+
+        Raises:
+            ConfigError: channels, codes or a target that don't fit the model.
+            SizeError: the method can't process H x W.
+        """
+        self._check_images(images)
+        if codes is None:
+            positions = torch.arange(first_position, first_position + len(images))
+            codes = self.draw_codes(positions, num_samples, seed)
+        codes = self._codes_of_each(codes, len(images))
+        samples = codes.shape[1]
+        outputs = [
+            self.method.translate(images[pairs // samples], self._code(codes.flatten(0, 1)[pairs]), target=target)
+            for pairs in torch.split(torch.arange(len(images) * samples), batch_size)
+        ]
+        together = torch.cat(outputs)
+        return together.reshape(len(images), samples, *together.shape[1:]).clone()
+
+    def draw_codes(self, positions: Tensor, num_samples: int, seed: int) -> Tensor:
+        """Standard normal codes keyed by (seed, sample, position): more samples only add codes.
+
+        Args:
+            positions: (N,) int64.
+            num_samples: K, at least 1; 1 for a method without codes.
+            seed: of the draw.
+
+        Returns:
+            (N, K, code_dim) float32.
+
+        Raises:
+            ConfigError: `num_samples` is below 1, or above 1 for a method without codes.
+        """
+        if num_samples < 1:
+            raise ConfigError(f"num_samples is {num_samples}: it must be at least 1.")
+        if num_samples > 1 and not self.card.code_dim:
+            raise ConfigError(
+                f"num_samples is {num_samples}, but {self.card.method} takes no code: all outputs for an input would "
+                "be equal. Use num_samples=1."
+            )
+        shape = (self.card.code_dim,)
+        draws = [normal(sample_keys(key_of(seed, "translate", k), positions), shape) for k in range(num_samples)]
+        return torch.stack(draws, dim=1)
+
+    def _check_images(self, images: Tensor) -> None:
+        domain = self.card.domains.a
+        if images.dim() != 4 or images.shape[1] != domain.channels or not len(images):
+            raise ConfigError(
+                f"This model takes images (N, {domain.channels}, H, W) of domain '{domain.name}', N at least 1, "
+                f"not {tuple(images.shape)}."
+            )
+
+    def _codes_of_each(self, codes: Tensor, count: int) -> Tensor:
+        """(K, Z) or (N, K, Z) -> (N, K, Z)."""
+        each = codes.expand(count, -1, -1) if codes.dim() == 2 else codes
+        if each.dim() != 3 or each.shape[::2] != (count, self.card.code_dim) or not each.shape[1]:
+            raise ConfigError(
+                f"Codes for {count} images are (K, {self.card.code_dim}) or ({count}, K, {self.card.code_dim}), "
+                f"not {tuple(codes.shape)}."
+            )
+        return each
+
+    def _code(self, codes: Tensor) -> Tensor | None:
+        return codes if self.card.code_dim else None
+
+
+def weights_of(method: Method, checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights that translation needs from a checkpoint's tensors: averaged ones where training kept them.
+
+    Args:
+        method: the method that was trained; says which networks translate and whose they are.
+        checkpoint: tensors by the names that the trainer gives them.
+
+    Returns:
+        Tensors by their names in the method.
+
+    Raises:
+        SourceError: a tensor is missing.
+    """
+    found = {}
+    for key in _translator_keys(method):
+        network = key.partition(".")[0]
+        averaged = [f"ema.{p.name}.{key}" for p in method.players() if network in p.networks]
+        name = next((n for n in (*averaged, f"method.{key}") if n in checkpoint), None)
+        if name is None:
+            raise SourceError(f"The checkpoint has no tensor method.{key}: it is of another method or config.")
+        found[key] = checkpoint[name]
+    return found
+
+
+def _translator_keys(method: Method) -> Iterator[str]:
+    for network in method.translator_networks():
+        yield from (f"{network}.{key}" for key in method.get_submodule(network).state_dict())
+
+
+def save(
+    url: str,
+    method: Method,
+    *,
+    method_name: str,
+    domains: Domains,
+    weights: Mapping[str, Tensor] | None = None,
+    lineage: Mapping[str, Any] | None = None,
+) -> ModelCard:
+    """Save a translator, replacing one that is there.
+
+    Args:
+        url: the folder, at any storage URL.
+        method: the trained method.
+        method_name: its name in `METHODS`, or `package.module:Class`.
+        domains: what it was trained on.
+        weights: the translation networks' weights; by default the method's own, see `weights_of`.
+        lineage: where the weights came from; JSON-able.
+
+    Raises:
+        StorageError: storage refuses.
+    """
+    own = method.state_dict()
+    chosen = {key: (weights or own)[key].detach().cpu().contiguous() for key in _translator_keys(method)}
+    data = safetensors.torch.save(chosen)
+    digest = hashlib.sha256(data).hexdigest()
+    card = ModelCard(
+        format_version=FORMAT_VERSION,
+        method=method_name,
+        config=dataclasses.asdict(method.config),
+        domains=domains,
+        code_dim=method.code_dim,
+        weights=f"weights-{digest[:16]}.safetensors",
+        weights_sha256=digest,
+        lineage=dict(lineage or {}),
+    )
+    storage.write_bytes(storage.join(url, card.weights), data)
+    storage.write_bytes(storage.join(url, FILE_NAME), json.dumps(dataclasses.asdict(card), indent=2).encode())
+    for name in storage.list_dir(url):
+        if name.startswith("weights-") and name != card.weights:
+            storage.delete(storage.join(url, name))
+    return card
+
+
+def load(url: str) -> Translator:
+    """Load a translator that `save` wrote.
+
+    Args:
+        url: the folder, at any storage URL.
+
+    Raises:
+        SourceError: there is no model, or it is damaged, or of another format version.
+        ConfigError: its method or config isn't known here.
+        StorageError: storage can't be reached.
+    """
+    card = _read_card(url)
+    cls = load_method(card.method)
+    with torch.random.fork_rng(devices=[]):
+        method = cls.build(_config(cls, card, url), card.domains)
+    if method.code_dim != card.code_dim:
+        raise SourceError(
+            f"{url} was saved with code_dim {card.code_dim}, but its config gives {method.code_dim}: "
+            "was model.json edited?"
+        )
+    _load_weights(method, _read_weights(url, card), url)
+    return Translator(card, method)
+
+
+def _read_card(url: str) -> ModelCard:
+    where = storage.join(url, FILE_NAME)
+    if not storage.exists(where):
+        raise SourceError(f"There is no model at {url}: no {FILE_NAME} there.")
+    try:
+        values = json.loads(storage.read_bytes(where))
+        version = values["format_version"]
+        if version != FORMAT_VERSION:
+            raise SourceError(f"{where} has format version {version}; this i2idist reads {FORMAT_VERSION}.")
+        return pydantic.TypeAdapter(ModelCard).validate_python(values)
+    except (ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"{where} is damaged: {error}") from error
+
+
+def _config(cls: type[Method], card: ModelCard, url: str) -> Any:
+    known = {f.name for f in dataclasses.fields(cls.Config)}
+    for key in card.config:
+        if key not in known:
+            raise ConfigError(f"{url}: {card.method} has no setting '{key}'.{nearest(key, known)}")
+    try:
+        return pydantic.TypeAdapter(cls.Config).validate_python(card.config)
+    except pydantic.ValidationError as error:
+        raise ConfigError(f"{url}: the config doesn't fit {card.method}: {error}") from error
+
+
+def _read_weights(url: str, card: ModelCard) -> dict[str, Tensor]:
+    where = storage.join(url, card.weights)
+    if not storage.exists(where):
+        raise SourceError(f"{where} is missing, which {FILE_NAME} names: save the model again.")
+    data = storage.read_bytes(where)
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != card.weights_sha256:
+        raise SourceError(f"{where} is damaged: expected SHA-256 {card.weights_sha256}, found {digest}. Save it again.")
+    return safetensors.torch.load(data)
+
+
+def _load_weights(method: Method, weights: Mapping[str, Tensor], url: str) -> None:
+    """Copy weights into the networks that translation needs; the others keep their random ones.
+
+    Raises:
+        SourceError: names or shapes differ.
+    """
+    wanted = dict(method.state_dict())
+    needed = set(_translator_keys(method))
+    wrong = _names(n for n in needed & weights.keys() if wanted[n].shape != weights[n].shape)
+    missing, unknown = _names(needed - weights.keys()), _names(weights.keys() - needed)
+    if missing or unknown or wrong:
+        raise SourceError(
+            f"The weights at {url} don't fit their config. Missing: {missing or 'none'}; unknown: {unknown or 'none'}; "
+            f"of another shape: {wrong or 'none'}."
+        )
+    with torch.no_grad():
+        for name in needed:
+            wanted[name].copy_(weights[name])
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)[:8])
