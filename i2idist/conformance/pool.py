@@ -78,7 +78,7 @@ def _serve(rank: int, size: int, rendezvous: str, pipe: Connection) -> None:
     torch.set_num_threads(1)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=size)
-    groups = {world_size: dist.new_group(list(range(world_size))) for world_size in range(2, size + 1)}
+    groups: dict[int, Any] = {n: dist.new_group(list(range(n))) for n in range(2, size + 1)}
     while (work := pipe.recv()) is not None:
         job, world_size, arguments = work
         comm = Comm(groups[world_size]) if world_size > 1 else Comm.alone()

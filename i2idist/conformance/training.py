@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from i2idist.data.batches import Batch, Images, Labelled, Paired, Unpaired, share
 from i2idist.errors import ConfigError
@@ -129,23 +130,36 @@ def train(
 
 
 def changed_by_updates(comm: Comm, case: Case, steps: int) -> list[tuple[str, list[str]]]:
-    """For each update of some steps, its name and the parameters that changed while it was under way."""
-    changes: list[tuple[str, list[str]]] = []
+    """Which parameters changed when, through some steps.
+
+    Returns:
+        In order, an update's name with what its optimizer's step changed, and `""` with what changed before that step,
+        while losses were computed.
+    """
     method = case.build()
-    snapshots: list[tuple[str, dict[str, Tensor]]] = []
+    names: list[str] = []
+    snapshots: list[dict[str, Tensor]] = []
+    pending: list[str] = []
 
     def snapshot(name: str) -> None:
-        snapshots.append((name, _copy(dict(method.named_parameters()))))
+        names.append(name)
+        snapshots.append(_copy(dict(method.named_parameters())))
 
-    trainer = Trainer(
-        method, settings(method, "float64", steps), seed=SEED, comm=comm, observer=lambda n, _: snapshot(n)
-    )
-    for _ in range(steps):
-        trainer.step(batches(case, method, comm, trainer.batches, trainer.training.batch_size))
-    snapshot("end")
-    for (name, before), (_, after) in zip(snapshots, snapshots[1:], strict=False):
-        changes.append((name, [key for key in before if not torch.equal(before[key], after[key])]))
-    return changes
+    training = settings(method, "float64", steps)
+    trainer = Trainer(method, training, seed=SEED, comm=comm, observer=lambda update, _: pending.append(update))
+    snapshots.append(_copy(dict(method.named_parameters())))
+    before = register_optimizer_step_pre_hook(lambda *_: snapshot(""))
+    after = register_optimizer_step_post_hook(lambda *_: snapshot(pending.pop()))
+    try:
+        for _ in range(steps):
+            trainer.step(batches(case, method, comm, trainer.batches, training.batch_size))
+    finally:
+        before.remove()
+        after.remove()
+    return [
+        (name, [key for key in old if not torch.equal(old[key], new[key])])
+        for name, old, new in zip(names, snapshots, snapshots[1:], strict=False)
+    ]
 
 
 def largest_weight(case: Case) -> float:

@@ -13,6 +13,7 @@ Deviations and readings:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -151,6 +152,16 @@ class CycleGAN(Method):
             norm=InstanceNorm,
             norm_bias=True,
         )
+
+    @classmethod
+    def tiny(cls) -> Mapping[str, CycleGANConfig]:
+        """A pool that overflows within the suite; ResNet and U-net."""
+        small: dict[str, Any] = {"width": 4, "discriminator_width": 4, "discriminator_layers": 1, "pool_size": 5}
+        small |= {"lambda_identity": 0.0, "ema": True}
+        return {
+            "resnet": cls.Config(blocks=1, **small),
+            "unet": cls.Config(generator="unet", depth=3, dropout=0.5, **small),
+        }
 
     @classmethod
     def batch_type(cls, config: Any) -> type[Batch]:

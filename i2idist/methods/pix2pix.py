@@ -14,6 +14,7 @@ Deviations and readings:
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -110,6 +111,15 @@ class Pix2Pix(Method):
         )
         init_normal(self.G)
         init_normal(self.D)
+
+    @classmethod
+    def tiny(cls) -> Mapping[str, Pix2PixConfig]:
+        """Both kinds of statistics at test, with and without dropout."""
+        small: dict[str, Any] = {"width": 4, "discriminator_width": 4, "discriminator_layers": 2, "depth": 3}
+        return {
+            "dropout": cls.Config(ema=True, **small),
+            "running": cls.Config(dropout=0.0, statistics_at_test="running", **small),
+        }
 
     @classmethod
     def batch_type(cls, config: Any) -> type[Batch]:

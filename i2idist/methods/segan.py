@@ -21,6 +21,7 @@ Deviations and readings:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -184,6 +185,20 @@ class SEGAN(Method):
             code_dim=config.code_dim,
             upsample=config.upsample,
         )
+
+    @classmethod
+    def tiny(cls) -> Mapping[str, SEGANConfig]:
+        """Both estimators, with and without pairs; the resize U-net and the ResNet."""
+        small: dict[str, Any] = {"width": 4, "discriminator_width": 4, "discriminator_layers": 1, "statistics_width": 4}
+        small |= {"discriminator_scales": 2, "samples_per_input": 2, "statistics_hidden": 16, "code_dim": 3}
+        small["ema"] = True
+        return {
+            "unpaired_jsd": cls.Config(paired=False, depth=2, **small),
+            "paired_dv": cls.Config(
+                estimator="dv", condition_d=True, upsample="resize", negatives_per_positive=3, depth=1, **small
+            ),
+            "resnet": cls.Config(paired=False, generator="resnet", blocks=1, generator_loss="minimax", **small),
+        }
 
     @classmethod
     def batch_type(cls, config: Any) -> type[Batch]:

@@ -69,7 +69,7 @@ class Comm:
         return total
 
     def gather(self, x: Tensor) -> Tensor:
-        """Every rank's `x`, concatenated in rank order along the first dimension. Lengths may differ. Differentiable."""
+        """Every rank's `x`, concatenated in rank order along the first dimension; lengths may differ."""
         if self.world_size == 1:
             return x
         lengths = self._lengths(len(x))

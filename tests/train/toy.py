@@ -1,6 +1,4 @@
 """A method small enough to check the trainer by hand: a linear map, its weight and its bias, and a critic."""
-bias.
-"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
