@@ -1,8 +1,8 @@
 """The order in which training draws samples: a pure function of the seed and the position.
 
-Positions 0, 1, 2, ... count the samples that all workers together draw; batch n of a run holds positions n * B to (n +
-1) * B. Epoch e of a pool of N samples is the positions e * N to (e + 1) * N: each sample exactly once, and the rest of
-a batch runs on into the next epoch. Nothing depends on the number of workers, and any position is reached at once.
+Positions 0, 1, 2, ... count the samples that all workers together draw; batch n holds the B positions from n * B on.
+Epoch e of a pool of N samples is the N positions from e * N on: each sample exactly once, and the rest of a batch runs
+on into the next epoch. Nothing depends on the number of workers, and any position is reached at once.
 
 Every place in a batch belongs to a *stream*. A stream owns one range of the pool, in the order of storage, so that a
 worker that takes a run of places reads one part of the shards; ranges move by less than a batch from epoch to epoch, so
