@@ -1,0 +1,86 @@
+"""The `i2idist` command. Each subcommand's module is imported when it is called, so that help comes at once."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import typer
+import typer.main
+from typer.core import TyperGroup
+
+import i2idist
+from i2idist.errors import I2IError
+
+COMMANDS = {
+    "demo": ("i2idist.cli.demo:app", "Train on handwritten digits and look at the translations, in minutes."),
+    "data": ("i2idist.cli.data:app", "Pack, list, show, verify and look at datasets."),
+    "train": ("i2idist.cli.runs:train", "Create a run from a recipe, or continue it, and train it to its end."),
+    "resume": ("i2idist.cli.runs:resume", "Continue a run by its name."),
+    "stop": ("i2idist.cli.runs:stop", "Stop a run with a checkpoint."),
+    "logs": ("i2idist.cli.runs:logs", "Show what happened in a run."),
+    "methods": ("i2idist.cli.methods:methods", "List the methods, their papers and options."),
+    "conform": ("i2idist.cli.conform:conform", "Run the conformance suite on a method."),
+    "doctor": ("i2idist.cli.methods:doctor", "Check this machine, and end processes left over from killed runs."),
+}
+"""Subcommands: the function, or the group, that each is, and a line for the help."""
+
+
+class _Commands(TyperGroup):
+    """Lists commands by name and summary alone, and imports the one that is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The command that `args` name."""
+        name, found, rest = super().resolve_command(ctx, args)
+        return name, _load(name) if name and found else found, rest
+
+
+def _load(name: str) -> Any:
+    """The command or group `name`, imported now."""
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    found = vars(importlib.import_module(module))[attribute]
+    if not isinstance(found, typer.Typer):
+        holder = typer.Typer()
+        holder.command(name)(found)
+        found = holder
+    return typer.main.get_command(found)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="Train, tune, compare and serve image-to-image translation and GAN-transfer methods.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(i2idist.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def _listed() -> None:
+    """Stands for a command in listings."""
+
+
+for _name, (_, _summary) in COMMANDS.items():
+    app.command(_name, help=_summary)(_listed)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; `arguments` default to the process's."""
+    try:
+        app(args=arguments, prog_name="i2idist")
+    except I2IError as error:
+        typer.secho(f"Error: {error}", err=True, fg="red")
+        sys.exit(error.exit_code)

@@ -1,0 +1,5 @@
+"""Starting, continuing, stopping and following runs, on one process or on Ray workers."""
+
+from i2idist.launch.runs import Result, logs, resume, stop, train
+
+__all__ = ["Result", "logs", "resume", "stop", "train"]

@@ -1,0 +1,107 @@
+"""Line files of a run folder: the events of training, and the logs.
+
+On local storage lines are appended to the file itself. Object stores can't append: there the lines gather in a
+temporary file that a thread uploads whole every ten seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from i2idist import storage
+from i2idist.errors import StorageError
+
+_SYNC_S = 10.0
+
+
+class LineFile:
+    """A file of JSON or text lines at any URL, growing by whole lines; for one writer."""
+
+    def __init__(self, url: str) -> None:
+        """Continue the file at `url`, or begin it."""
+        self._url = url
+        self._lock = threading.Lock()
+        self._remote = not storage.is_local(url)
+        self._unsynced = False
+        self._closed = threading.Event()
+        if self._remote:
+            self._folder = tempfile.TemporaryDirectory(prefix="i2idist-")
+            self._path = Path(self._folder.name) / "lines"
+            if storage.exists(url):
+                storage.download(url, self._path)
+        else:
+            self._path = storage.local_path(url)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._path.open("ab")
+        if self._remote:
+            threading.Thread(target=self._keep_synced, name="upload of lines", daemon=True).start()
+
+    def append(self, line: str | Mapping[str, Any]) -> None:
+        """Write a line of text, or a mapping as a line of JSON."""
+        text = line if isinstance(line, str) else json.dumps(line)
+        with self._lock:
+            self._file.write(text.encode() + b"\n")
+            self._file.flush()
+            self._unsynced = True
+
+    def lines(self) -> list[str]:
+        """The whole lines so far; what a killed writer left of a last line is dropped."""
+        return [line.decode() for line in self._path.read_bytes().split(b"\n")[:-1]]
+
+    def replace(self, lines: list[str]) -> None:
+        """Replace the whole content, at once."""
+        data = "".join(f"{line}\n" for line in lines).encode()
+        with self._lock:
+            self._file.close()
+            storage.write_bytes(str(self._path), data)
+            self._file = self._path.open("ab")
+            self._unsynced = True
+
+    def sync(self) -> None:
+        """Make the lines so far visible to readers of the URL."""
+        with self._lock:
+            if self._remote and self._unsynced:
+                storage.upload(self._path, self._url)
+            self._unsynced = False
+
+    def close(self) -> None:
+        """Sync and close."""
+        self._closed.set()
+        self.sync()
+        self._file.close()
+        if self._remote:
+            self._folder.cleanup()
+
+    def _keep_synced(self) -> None:
+        while not self._closed.wait(_SYNC_S):
+            with suppress(StorageError):  # tried again with the next lines, and at the end with the error raised
+                self.sync()
+
+
+def keep_until(file: LineFile, images: int) -> None:
+    """Drop the events past `images`: they will happen again."""
+    file.replace([line for line in file.lines() if json.loads(line)["images"] <= images])
+
+
+class LogHandler(logging.Handler):
+    """Sends Python's log records to a `LineFile`."""
+
+    def __init__(self, file: LineFile) -> None:
+        """Log to `file`."""
+        super().__init__()
+        self._lines = file
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Append a record; a failure to do so goes to stderr, never to the code that logs."""
+        try:
+            self._lines.append(self.format(record))
+        except Exception:
+            self.handleError(record)

@@ -1,0 +1,219 @@
+"""One writer for a run folder.
+
+The lease is a series of numbered files; the highest number holds. Taking it means creating the next number, which
+storage lets only one process do. The holder rewrites its own file as a heartbeat and looks for a higher number:
+finding one, it has lost the lease and must write no more. A lease is free when its holder gave it back, is a dead
+process of this host, or has shown no heartbeat for `STALE_S`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from i2idist import storage
+from i2idist.errors import LeaseError, StorageError
+from i2idist.launch.processes import Process
+
+HEARTBEAT_S = 5.0
+STALE_S = 60.0
+_PAUSE_S = 0.5
+_ENDING_S = 180.0
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a lease file says: who holds it, for which launch, and a count that every heartbeat raises."""
+
+    token: str
+    session: str
+    driver: Process
+    holder: Process
+    beat: int = 0
+    released: bool = False
+
+    def dump(self) -> bytes:
+        """As bytes of JSON."""
+        return json.dumps(dataclasses.asdict(self)).encode()
+
+    @classmethod
+    def load(cls, data: bytes) -> Record:
+        """From bytes of JSON."""
+        values: dict[str, Any] = json.loads(data)
+        people: dict[str, Any] = {name: Process.from_dict(values[name]) for name in ("driver", "holder")}
+        return cls(**{**values, **people})
+
+    def free(self) -> bool:
+        """Whether it is plain at once that nobody writes under this lease."""
+        return self.released or (self.holder.is_here and not self.holder.alive())
+
+    def __str__(self) -> str:
+        """The holder, for a message."""
+        return f"process {self.holder.pid} on {self.holder.host.split('/')[0]}"
+
+
+def newest(url: str) -> tuple[int, Record | None]:
+    """The highest lease number below `url` and what it says; 0 and None where there is none."""
+    number = _highest(url)
+    while number:
+        try:
+            return number, Record.load(storage.read_bytes(_file(url, number)))
+        except StorageError:
+            if _highest(url) == number:
+                raise
+            number = _highest(url)  # the next holder deleted the file between listing and reading
+    return 0, None
+
+
+def _highest(url: str) -> int:
+    names = (name.removesuffix(".json") for name in storage.list_dir(url))
+    return max((int(name) for name in names if name.isdigit()), default=0)
+
+
+def is_held(url: str) -> bool:
+    """Whether somebody may be writing under the lease."""
+    _, record = newest(url)
+    return record is not None and not record.free()
+
+
+def refuse_if_held(url: str) -> None:
+    """Refuse at once where a live process of this host holds the lease; an unclear case is left to `Lease.acquire`.
+
+    Raises:
+        LeaseError: it is held.
+    """
+    _, record = newest(url)
+    if record and not record.free() and record.holder.is_here and not _orphaned(record):
+        raise _held(url, record)
+
+
+def _held(url: str, record: Record) -> LeaseError:
+    name = url.rstrip("/").split("/")[-2]
+    return LeaseError(
+        f"The run '{name}' is being written by {record} (lease {url}). "
+        f"Wait for it, or end it with `i2idist stop {name}`."
+    )
+
+
+def _orphaned(record: Record) -> bool:
+    """Whether the holder's driver is gone, so that the holder will be gone soon."""
+    return record.driver.is_here and not record.driver.alive()
+
+
+def _file(url: str, number: int) -> str:
+    return storage.join(url, f"{number:08d}.json")
+
+
+class _Watch:
+    """What a waiting process has seen of a lease that somebody else holds."""
+
+    def __init__(self, session: str) -> None:
+        self._session = session
+        self._first: Record | None = None
+        self._latest: Record | None = None
+        self._begun = self._changed = time.monotonic()
+        self.is_new = False
+
+    def silence_s(self, record: Record) -> float:
+        """Note what the lease says now; the seconds since it last said something else."""
+        self.is_new = self._first is None or self._first.token != record.token
+        if self.is_new:
+            self._first, self._begun = record, time.monotonic()
+        if record != self._latest:
+            self._latest, self._changed = record, time.monotonic()
+        return time.monotonic() - self._changed
+
+    def hopeless(self, record: Record) -> bool:
+        """Whether a live process holds the lease that won't end by itself.
+
+        A worker of this session, or of a driver that is gone, ends soon: it is given time even while its heart beats.
+        """
+        if record.session == self._session or _orphaned(record):
+            return time.monotonic() - self._begun > _ENDING_S
+        return record.holder.is_here or record != self._first
+
+
+class Lease:
+    """A lease that this process holds, kept up by a thread until `release`."""
+
+    def __init__(self, url: str, number: int, record: Record) -> None:
+        """Made by `acquire`."""
+        self._url, self._number, self._record = url, number, record
+        self._done = threading.Event()
+        self._failure: LeaseError | None = None
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def acquire(
+        cls, url: str, session: str, driver: Process, say: Callable[[str], None], stale_s: float = STALE_S
+    ) -> Lease:
+        """Take the lease, waiting for a holder that may be gone.
+
+        Args:
+            url: the folder of lease files.
+            session: names this launch; a lease of the same session is waited for, since Ray ends that worker.
+            driver: the process that launched.
+            say: told when and why it waits.
+            stale_s: how long a lease without heartbeat still counts.
+
+        Raises:
+            LeaseError: a live process holds it.
+        """
+        mine = Record(uuid.uuid4().hex, session, driver, Process.current())
+        watch = _Watch(session)
+        while True:
+            number, record = newest(url)
+            if record and record.token == mine.token:
+                if number > 1:
+                    storage.delete(_file(url, number - 1))
+                return cls(url, number, mine)
+            if record is None or record.free() or watch.silence_s(record) > stale_s:
+                storage.create_bytes(_file(url, number + 1), mine.dump())
+                continue
+            if watch.hopeless(record):
+                raise _held(url, record)
+            if watch.is_new:
+                say(f"Waiting for {record} to end, or to show no sign of life for {stale_s:.0f} s ...")
+            time.sleep(_PAUSE_S)
+
+    def check(self) -> None:
+        """Raise if the lease was lost.
+
+        Raises:
+            LeaseError: another process took it; this one must write no more.
+        """
+        if self._failure:
+            raise self._failure
+
+    def release(self) -> None:
+        """Give the lease back."""
+        self._done.set()
+        self._thread.join()
+        if not self._failure:
+            storage.write_bytes(_file(self._url, self._number), dataclasses.replace(self._record, released=True).dump())
+
+    def _keep(self) -> None:
+        while not self._done.wait(HEARTBEAT_S):
+            try:
+                self._beat()
+            except StorageError:
+                continue  # without storage nobody else can take the lease either
+            if self._failure:
+                return
+
+    def _beat(self) -> None:
+        number, record = newest(self._url)
+        if record and number > self._number:
+            self._failure = LeaseError(
+                f"The lease {self._url} was taken over by {record}: this process writes no more."
+            )
+            return
+        self._record = dataclasses.replace(self._record, beat=self._record.beat + 1)
+        storage.write_bytes(_file(self._url, self._number), self._record.dump())

@@ -1,0 +1,250 @@
+"""The driver's side of a run: create or continue it, launch its workers, say how it ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from i2idist import storage
+from i2idist.data.batches import share
+from i2idist.errors import RunError
+from i2idist.experiment import Experiment, differences, from_dict, may_change, method_class, read_experiment
+from i2idist.launch import lease, local
+from i2idist.launch.processes import Process
+from i2idist.launch.reap import reap
+from i2idist.launch.run_folder import RunFolder, minted_name, runs_root
+from i2idist.launch.signals import Interruption
+from i2idist.launch.sources import adopt_pins, pin_sources
+from i2idist.launch.worker import Job, check
+from i2idist.recipe import override
+from i2idist.train.loop import Event
+
+Say = Callable[[str], None]
+Tell = Callable[[Event], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """How a run ended, or stands.
+
+    Attributes:
+        run: its name.
+        url: its folder.
+        images: samples drawn by all workers together.
+        steps: training steps taken.
+        stopped: `done` at `total_images`, `early` for want of improvement, `stop` on request.
+        checkpoint: URL of the last checkpoint.
+        best: name of the best checkpoint, if a criterion was set and met.
+        params_sha256: digest of the method's parameters and buffers.
+        images_per_s: throughput of the last launch.
+    """
+
+    run: str
+    url: str
+    images: int
+    steps: int
+    stopped: str
+    checkpoint: str
+    best: str | None
+    params_sha256: str
+    images_per_s: float
+
+
+def train(
+    recipe: str | Experiment,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    run: str | None = None,
+    root: str | None = None,
+    on_event: Tell = lambda event: None,
+    say: Say = lambda message: None,
+) -> Result:
+    """Create a run, or continue the one of that name, and train it to its end.
+
+    Args:
+        recipe: a recipe's name, path or URL; or an experiment.
+        overrides: values by dotted key, such as `{"method.lambda_mi": 2.0}`.
+        run: the run's name; None: a new one is made up.
+        root: where runs are; None: I2IDIST_RUNS, or ./runs.
+        on_event: called with each event of training, as JSON-able records.
+        say: called with messages for a person.
+
+    Raises:
+        ConfigError: the recipe or an override can't be used.
+        RunError: the run exists with another experiment, or its workers failed.
+        LeaseError: another process is writing the run.
+    """
+    if isinstance(recipe, Experiment):
+        experiment = from_dict(override(recipe.as_dict(), overrides or {}), "the experiment", overrides)
+    else:
+        experiment = read_experiment(recipe, overrides)
+    stem = os.path.splitext(os.path.basename(recipe))[0] if isinstance(recipe, str) else experiment.method.name
+    folder = RunFolder(runs_root(root), run or minted_name(stem))
+    is_new = not folder.exists()
+    if is_new:
+        pinned = _pinned(_capped(experiment), folder.root)
+        check(pinned, pinned.resources.workers_range[0])
+        is_new = folder.create(pinned)
+    if not is_new:
+        return _continue(folder, experiment, on_event, say)
+    say(f"Created run {folder.name} in {folder.root}")
+    return _launch(folder, pinned, on_event, say)
+
+
+def resume(
+    name: str,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    root: str | None = None,
+    on_event: Tell = lambda event: None,
+    say: Say = lambda message: None,
+) -> Result:
+    """Continue a run by its name; `overrides` may change lengths, intervals and resources. Otherwise as `train`."""
+    folder = RunFolder.existing(runs_root(root), name)
+    where = folder.file("experiment.yaml")
+    experiment = from_dict(override(folder.experiment().as_dict(), overrides or {}), where, overrides)
+    return _continue(folder, experiment, on_event, say)
+
+
+def stop(name: str, *, root: str | None = None, wait: bool = False) -> None:
+    """Ask a run to stop with a checkpoint. One that is just starting stops after its first step.
+
+    Args:
+        name: the run.
+        root: where runs are.
+        wait: return when no process writes the run.
+
+    Raises:
+        RunError: there is no such run, or it has ended.
+    """
+    folder = RunFolder.existing(runs_root(root), name)
+    if folder.result() is not None:
+        raise RunError(f"The run '{name}' has ended, so there is nothing to stop.")
+    folder.request_stop()
+    while wait and lease.is_held(folder.lease):
+        time.sleep(0.5)
+
+
+def logs(name: str, *, root: str | None = None, follow: bool = False) -> Iterator[Event]:
+    """The events of a run, as they were recorded; with `follow`, those to come as well, until it ends."""
+    folder = RunFolder.existing(runs_root(root), name)
+    seen: tuple[int, float] = (-1, -1.0)
+    while True:
+        ended = folder.result() is not None
+        for event in _events(folder):
+            if (event["images"], event["time"]) > seen:
+                seen = (event["images"], event["time"])
+                yield event
+        if ended or not follow:
+            return
+        time.sleep(1.0)
+
+
+def _events(folder: RunFolder) -> list[Event]:
+    if not storage.exists(folder.metrics):
+        return []
+    lines = storage.read_bytes(folder.metrics).split(b"\n")[:-1]
+    return [json.loads(line) for line in lines]
+
+
+def _pinned(experiment: Experiment, root: str) -> Experiment:
+    """Fix what must not change when a run is continued elsewhere: threads, sources, the data's place."""
+    resources, data = experiment.resources, experiment.data
+    if resources.threads_per_worker is None:
+        experiment = experiment.replace_resources(threads_per_worker=_threads(experiment))
+    if storage.is_local(data.url) and not data.url.startswith("generated:"):
+        url = str(storage.local_path(data.url).resolve())
+        experiment = dataclasses.replace(experiment, data=dataclasses.replace(data, url=url))
+    return pin_sources(experiment, root)
+
+
+def _threads(experiment: Experiment) -> int:
+    workers = experiment.resources.workers_range[1]
+    if experiment.resources.launcher == "ray" and os.environ.get("RAY_ADDRESS"):
+        from i2idist.launch import ray
+
+        return ray.threads_on_cluster(workers)
+    return max(1, len(os.sched_getaffinity(0)) // workers)
+
+
+def _continue(folder: RunFolder, requested: Experiment, on_event: Tell, say: Say) -> Result:
+    stored = folder.experiment()
+    requested = adopt_pins(requested, stored)
+    if requested.resources.threads_per_worker is None:
+        requested = requested.replace_resources(threads_per_worker=stored.resources.threads_per_worker)
+    requested = _pinned(_capped(requested), folder.root)
+    changes = differences(stored, requested)
+    refused = {key: values for key, values in changes.items() if not may_change(key)}
+    if refused:
+        listed = "; ".join(f"{key} is {old!r} there, {new!r} here" for key, (old, new) in refused.items())
+        raise RunError(
+            f"The run '{folder.name}' has another experiment: {listed}. Use those values, or give another --run name."
+        )
+    result = folder.result()
+    if result and _finished(result, changes, requested):
+        say(f"The run {folder.name} is finished: {result['images']} images ({result['stopped']}).")
+        return _result(folder, result)
+    lease.refuse_if_held(folder.lease)
+    check(requested, requested.resources.workers_range[0])
+    if changes:
+        folder.change(requested)
+        _say_changes(changes, say)
+    folder.clear_result()
+    say(f"Continuing run {folder.name} in {folder.root}")
+    return _launch(folder, requested, on_event, say)
+
+
+def _finished(result: dict[str, Any], changes: Mapping[str, Any], requested: Experiment) -> bool:
+    if result["stopped"] == "early":
+        return not {"train.total_images", "train.patience"} & changes.keys()
+    return bool(result["images"] >= requested.train.total_images)
+
+
+def _say_changes(changes: Mapping[str, tuple[Any, Any]], say: Say) -> None:
+    for key, (old, new) in changes.items():
+        say(f"Changed: {key} {old} -> {new}")
+    if "train.total_images" in changes:
+        say("Schedules and stages now follow the new total, so the whole differs from one run of that length.")
+
+
+def _launch(folder: RunFolder, experiment: Experiment, on_event: Tell, say: Say) -> Result:
+    """Run the workers to their end. The lease, not this process, keeps a second writer away."""
+    for process in reap():
+        say(f"Ended process {process.pid}, left over from a killed launch.")
+    resources = experiment.resources
+    folder.clear_stop()
+    job = Job(folder.root, folder.name, experiment.as_yaml(), uuid.uuid4().hex, Process.current())
+    interruption = Interruption(say)
+    total = experiment.train.total_images
+    on_event({"event": "launch", "run": folder.name, "time": time.time(), "total_images": total})
+    if resources.launcher == "local":
+        local.run(job, resources, on_event, interruption)
+    else:
+        from i2idist.launch import ray
+
+        ray.run(job, resources, on_event, interruption, say)
+    result = folder.result()
+    if result is None:
+        raise RunError(f"The workers of run '{folder.name}' left no result: see {folder.log(0)}, and resume the run.")
+    return _result(folder, result)
+
+
+def _capped(experiment: Experiment) -> Experiment:
+    """With no more workers than the batch has groups, which is refused where even the smallest number is too large."""
+    group = method_class(experiment.method).group_size
+    batch = experiment.train.batch_size
+    low, high = experiment.resources.workers_range
+    share(batch, group, 0, low)
+    high = min(high, batch // group)
+    return experiment if low == high else experiment.replace_resources(num_workers=(low, high))
+
+
+def _result(folder: RunFolder, values: Mapping[str, Any]) -> Result:
+    names = [field.name for field in dataclasses.fields(Result) if field.name != "url"]
+    return Result(url=folder.url, **{name: values[name] for name in names})

@@ -1,0 +1,109 @@
+"""State that a run starts from: found and pinned by digest when the run is created, read and checked when it starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from i2idist import storage
+from i2idist.errors import SourceError
+from i2idist.experiment import Experiment, Source
+from i2idist.train.checkpoint import Checkpoints
+
+_TENSORS, _COMMIT = "state.safetensors", "COMMIT.json"
+
+
+def pin_sources(experiment: Experiment, root: str) -> Experiment:
+    """Find what the experiment starts from, and note its URL and digest.
+
+    Args:
+        experiment: as read from a recipe.
+        root: where runs are, for sources that are runs.
+
+    Raises:
+        SourceError: a source is absent.
+    """
+    first = experiment.init_from
+    return dataclasses.replace(
+        experiment,
+        init_from=first and _pinned(first, root, "init_from"),
+        sources={name: _pinned(source, root, f"sources.{name}") for name, source in experiment.sources.items()},
+    )
+
+
+def adopt_pins(experiment: Experiment, stored: Experiment) -> Experiment:
+    """An experiment with whatever it leaves open taken from the run's stored one."""
+    first = experiment.init_from
+    return dataclasses.replace(
+        experiment,
+        init_from=first and _adopted(first, stored.init_from),
+        sources={name: _adopted(source, stored.sources.get(name)) for name, source in experiment.sources.items()},
+    )
+
+
+def _adopted(source: Source, stored: Source | None) -> Source:
+    is_same = stored is not None and stored.uri == source.uri and source.sha256 in (None, stored.sha256)
+    return stored if stored and is_same else source
+
+
+def _pinned(source: Source, root: str, key: str) -> Source:
+    if source.url and source.sha256:
+        return source
+    url = source.url or _find(source.uri, root, key)
+    digest = _digest(url, key)
+    if source.sha256 not in (None, digest):
+        raise SourceError(
+            f"{key}: {url} has SHA-256 {digest}, not {source.sha256} as the recipe says. "
+            "Get the right file, or change the digest."
+        )
+    return Source(uri=source.uri, url=url, sha256=digest)
+
+
+def _find(uri: str, root: str, key: str) -> str:
+    """The safetensors file, or the checkpoint folder: the newest one of a run."""
+    if uri.endswith(".safetensors") or storage.exists(storage.join(uri, _COMMIT)):
+        return uri
+    run = uri if "/" in uri else storage.join(root, uri)
+    checkpoints = Checkpoints(storage.join(run, "checkpoints"))
+    names = checkpoints.names()
+    if not names:
+        raise SourceError(
+            f"{key}: '{uri}' is no safetensors file, no checkpoint, and no run in {root} that has a checkpoint."
+        )
+    return checkpoints.url(names[-1])
+
+
+def _digest(url: str, key: str) -> str:
+    if not url.endswith(".safetensors"):
+        commit = json.loads(storage.read_bytes(storage.join(url, _COMMIT)))
+        return str(commit["files"][_TENSORS]["sha256"])
+    if not storage.exists(url):
+        raise SourceError(f"{key}: there is no file {url}.")
+    return hashlib.sha256(storage.read_bytes(url)).hexdigest()
+
+
+def load_source(source: Source) -> dict[str, Tensor]:
+    """The tensors of a pinned source, by name: a method's state where it is a checkpoint.
+
+    Raises:
+        SourceError: the file is gone, damaged, or no longer the one that was pinned.
+    """
+    assert source.url and source.sha256, "sources are pinned when a run is created"
+    is_file = source.url.endswith(".safetensors")
+    data = storage.read_bytes(source.url if is_file else storage.join(source.url, _TENSORS))
+    found = hashlib.sha256(data).hexdigest()
+    if found != source.sha256:
+        raise SourceError(
+            f"{source.url} changed since this run was created: its SHA-256 is {found}, not {source.sha256}."
+        )
+    try:
+        tensors: dict[str, Tensor] = safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise SourceError(f"{source.url} holds no safetensors: {error}.") from error
+    prefix = "" if is_file else "method."
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,220 @@
+"""What every worker of a run does, under whatever launcher.
+
+All workers call `work` alike. Rank 0 alone writes the run folder, under the lease, and tells the driver what happens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from i2idist.data.batches import Batch
+from i2idist.data.cache import default_folder
+from i2idist.data.generated import resolve
+from i2idist.data.reader import Reader
+from i2idist.data.settings import DataSettings
+from i2idist.errors import I2IError
+from i2idist.experiment import Experiment, from_yaml, method_class
+from i2idist.launch.facts import facts
+from i2idist.launch.journal import LineFile, LogHandler
+from i2idist.launch.lease import Lease
+from i2idist.launch.processes import Process
+from i2idist.launch.run_folder import RunFolder
+from i2idist.launch.sources import load_source
+from i2idist.launch.writer import Follower, Writer
+from i2idist.method import Method
+from i2idist.randomness import key_of
+from i2idist.train.checkpoint import Checkpoints
+from i2idist.train.comm import Comm
+from i2idist.train.loop import Event, Outcome, fit
+
+VALIDATION_SPLIT = "val"
+_LOG = logging.getLogger("i2idist")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a driver hands to its workers; small and picklable.
+
+    Attributes:
+        root: where runs are.
+        name: the run.
+        experiment: the resolved experiment, as YAML.
+        session: names this launch.
+        driver: the launching process.
+    """
+
+    root: str
+    name: str
+    experiment: str
+    session: str
+    driver: Process
+
+
+def work(
+    job: Job, *, device: torch.device, tell: Callable[[Event], None], interrupted: Callable[[], bool] = lambda: False
+) -> None:
+    """Train a run to its end, from wherever it stands. Every worker calls this alike.
+
+    Args:
+        job: the run.
+        device: this worker's device.
+        tell: called on rank 0 with each event.
+        interrupted: polled after each step; True stops the run with a checkpoint.
+
+    Raises:
+        LeaseError: another process writes the run folder.
+        I2IError: what data, method or training raise.
+    """
+    experiment = from_yaml(job.experiment, f"the experiment of run '{job.name}'")
+    folder = RunFolder(job.root, job.name)
+    comm = Comm(device=device)
+    with ExitStack() as stack:
+        stack.enter_context(_threads(experiment.resources.threads_per_worker))
+        stack.enter_context(_logging(folder.log(comm.rank)))
+        writer = stack.enter_context(_writer(job, folder, comm, tell))
+        outcome = _train(experiment, folder, comm, device, writer, lambda: writer.should_stop() or interrupted())
+        writer.finish(outcome)
+
+
+def check(experiment: Experiment, workers: int) -> None:
+    """Open the data and build the method, as a worker of `workers` will: errors come before anything is started.
+
+    Raises:
+        I2IError: what data or method raise.
+    """
+    with ExitStack() as stack:
+        train, _ = open_readers(experiment, 0, workers, stack)
+        build(experiment, train)
+
+
+def _writer(job: Job, folder: RunFolder, comm: Comm, tell: Callable[[Event], None]) -> Follower:
+    """Rank 0's writer once it holds the lease; where it can't, its error is raised on every rank."""
+    writer, failure = Follower(), None
+    if comm.rank == 0:
+        try:
+            writer = Writer(folder, Lease.acquire(folder.lease, job.session, job.driver, _LOG.warning), tell)
+        except I2IError as error:
+            failure = error
+    failure = comm.broadcast_object(failure)
+    if failure:
+        raise failure
+    return writer
+
+
+def _train(
+    experiment: Experiment,
+    folder: RunFolder,
+    comm: Comm,
+    device: torch.device,
+    writer: Follower,
+    should_stop: Callable[[], bool],
+) -> Outcome:
+    first, limit = experiment.init_from, experiment.train.validation_images
+    with ExitStack() as stack:
+        train, validation = open_readers(experiment, comm.rank, comm.world_size, stack)
+        everyone = comm.gather_objects(facts(device, comm.world_size))
+        writer.launched({**everyone[0], "cpu": sorted({one["cpu"] for one in everyone})}, train.digest)
+        return fit(
+            build(experiment, train),
+            training=experiment.train,
+            seed=experiment.seed,
+            comm=comm,
+            device=device,
+            batches=train.batches,
+            validation=None if validation is None else lambda: _mine(validation, limit, comm),
+            checkpoints=Checkpoints(folder.checkpoints, keep=experiment.train.keep_checkpoints, on_retry=_LOG.warning),
+            initial=None if first is None else lambda: load_source(first),
+            on_event=writer.on_event,
+            should_stop=should_stop,
+        )
+
+
+def build(experiment: Experiment, reader: Reader) -> Method:
+    """The method with its initial parameters, drawn from the seed on the CPU so that the device doesn't matter."""
+    torch.manual_seed(key_of(experiment.seed, "initial parameters"))
+    sources = {name: load_source(source) for name, source in experiment.sources.items()}
+    return method_class(experiment.method).build(experiment.method.config, reader.domains, sources or None)
+
+
+def open_readers(experiment: Experiment, rank: int, world_size: int, stack: ExitStack) -> tuple[Reader, Reader | None]:
+    """A worker's readers: the training split's, and the validation split's where training validates.
+
+    Args:
+        experiment: says which data, and how it is read; generated data is made on first use.
+        rank: the worker, 0-based.
+        world_size: the number of workers.
+        stack: closes the readers.
+
+    Raises:
+        DataError, StorageError: the data can't be read.
+        ConfigError: it doesn't fit the method.
+    """
+    cls = method_class(experiment.method)
+    settings = _readable(experiment.data)
+    common: dict[str, Any] = {
+        "role": cls.batch_type(experiment.method.config),
+        "batch_size": experiment.train.batch_size,
+        "seed": experiment.seed,
+    }
+    train = Reader(settings, group_size=cls.group_size, rank=rank, world_size=world_size, **common)
+    stack.callback(train.close)
+    if experiment.train.validate_every_images is None:
+        return train, None
+    # A validation batch is evaluated whole on one worker, so each reads as if it were alone and takes every n-th batch.
+    validation = Reader(settings, group_size=1, rank=0, world_size=1, split=VALIDATION_SPLIT, **common)
+    stack.callback(validation.close)
+    return train, validation
+
+
+def _readable(settings: DataSettings) -> DataSettings:
+    """The settings with the URL of data that can be read."""
+    cache = Path(settings.cache_dir).expanduser() if settings.cache_dir else default_folder().parent
+    return dataclasses.replace(settings, url=resolve(settings.url, str(cache / "generated")))
+
+
+def _mine(reader: Reader, limit: int | None, comm: Comm) -> Iterator[Batch]:
+    """This worker's whole batches of the first `limit` validation samples."""
+    for number, batch in enumerate(reader.epoch()):
+        start = int(batch.positions[0])
+        if limit is not None and start >= limit:
+            return
+        if number % comm.world_size == comm.rank:
+            yield batch if limit is None else batch[slice(0, limit - start)]
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Compute with `count` threads: it decides the last bits of sums, so it is the run's, not the machine's."""
+    assert count is not None, "threads are resolved when a run is created"
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _logging(url: str) -> Iterator[None]:
+    """Send warnings of everything, and what i2idist reports, to this rank's log."""
+    file = LineFile(url)
+    handler = LogHandler(file)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    _LOG.setLevel(logging.INFO)
+    try:
+        yield
+    except Exception:
+        _LOG.exception("Training failed")
+        raise
+    finally:
+        root.removeHandler(handler)
+        file.close()

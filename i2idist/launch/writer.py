@@ -1,0 +1,158 @@
+"""Who writes the run folder during training: rank 0, under the lease; the other ranks only follow."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any, Self
+
+from i2idist import storage
+from i2idist.errors import RunError, StorageError
+from i2idist.experiment import flatten
+from i2idist.launch.facts import DECIDE_BITS
+from i2idist.launch.journal import LineFile, keep_until
+from i2idist.launch.lease import Lease
+from i2idist.launch.run_folder import RunFolder, now
+from i2idist.train.loop import Event, Outcome
+
+_LOG = logging.getLogger("i2idist")
+_POLL_S = 1.0
+
+
+class Follower:
+    """A rank that writes nothing of the run folder but its own log."""
+
+    def __enter__(self) -> Self:
+        """Nothing to open."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to close."""
+
+    def launched(self, facts: dict[str, Any], data_digest: str) -> None:
+        """Training is about to start."""
+
+    def on_event(self, event: Event) -> None:
+        """Something happened; only rank 0 is told."""
+
+    def should_stop(self) -> bool:
+        """Whether to stop with a checkpoint."""
+        return False
+
+    def finish(self, outcome: Outcome) -> None:
+        """Training ended."""
+
+
+class Writer(Follower):
+    """Rank 0: keeps the events, the record and the result, and watches for requests to stop."""
+
+    def __init__(self, folder: RunFolder, lease: Lease, tell: Callable[[Event], None]) -> None:
+        """Write `folder` under `lease`, and `tell` the driver each event."""
+        self._folder, self._lease, self._tell = folder, lease, tell
+        self._started = time.time()
+        self._metrics = LineFile(folder.metrics)
+        self._begun = False
+        self._stop = threading.Event()
+        self._done = threading.Event()
+        self._note: str | None = None
+        self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Start watching."""
+        self._watcher.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the files and give the lease back."""
+        self._done.set()
+        self._watcher.join()
+        try:
+            self._metrics.close()
+        finally:
+            self._lease.release()
+
+    def launched(self, facts: dict[str, Any], data_digest: str) -> None:
+        """Add this launch to the record.
+
+        Raises:
+            RunError: the data isn't what the run was begun with.
+        """
+        record = self._folder.record()
+        if record["data_digest"] not in (None, data_digest):
+            raise RunError(
+                f"The data of run '{self._folder.name}' changed: it began with digest {record['data_digest']}, and "
+                f"data.url now has {data_digest}. Give back the old data, or start a new run."
+            )
+        if record["launches"]:
+            self._note = _inexact(record["launches"][-1]["facts"], facts)
+        record["data_digest"] = data_digest
+        record["launches"].append({"at": now(), "facts": facts})
+        self._folder.write_record(record)
+
+    def on_event(self, event: Event) -> None:
+        """Keep an event and tell the driver.
+
+        Raises:
+            LeaseError: another process writes the run folder now.
+        """
+        self._lease.check()
+        if not self._begun:
+            self._begin(event)
+        self._keep(event)
+        if event["event"] == "resumed" and self._note:
+            self._keep({**event, "event": "note", "message": self._note})
+
+    def should_stop(self) -> bool:
+        """Whether somebody asked the run to stop.
+
+        Raises:
+            LeaseError: another process writes the run folder now.
+        """
+        self._lease.check()
+        return self._stop.is_set()
+
+    def finish(self, outcome: Outcome) -> None:
+        """Write the result."""
+        self._lease.check()
+        result = asdict(outcome) | {
+            "run": self._folder.name,
+            "checkpoint": storage.join(self._folder.checkpoints, outcome.checkpoint),
+            "finished": now(),
+            "seconds": round(time.time() - self._started, 3),
+        }
+        self._metrics.sync()
+        self._folder.write_result(result)
+
+    def _begin(self, event: Event) -> None:
+        """Steps past the checkpoint that training starts from will be taken, and recorded, again."""
+        keep_until(self._metrics, event["images"] if event["event"] == "resumed" else -1)
+        self._begun = True
+
+    def _keep(self, event: Event) -> None:
+        self._metrics.append(event)
+        if event["event"] != "metrics":
+            _LOG.info("%s at %d images", event["event"], event["images"])
+        self._tell(event)
+
+    def _watch(self) -> None:
+        while not self._done.wait(_POLL_S):
+            try:
+                if self._folder.stop_requested():
+                    self._stop.set()
+            except StorageError as error:
+                _LOG.warning("%s", error)
+
+
+def _inexact(before: dict[str, Any], after: dict[str, Any]) -> str | None:
+    """Why what follows may differ from an undisturbed run in the last bits; None where it doesn't."""
+    old, new = flatten(before), flatten(after)
+    changes = [f"{key} {old.get(key)} -> {new.get(key)}" for key in DECIDE_BITS if old.get(key) != new.get(key)]
+    return f"Continues within tolerance, not bit for bit: {', '.join(changes)}." if changes else None
