@@ -86,7 +86,7 @@ GENERATED: dict[str, Generator] = {
     "digits": Generator(
         summary="handwritten digits <-> street-style digits, unpaired",
         role="unpaired",
-        counts={"train": 6000, "val": 500, "test": 1000},
+        counts={"train": 5000, "val": 500, "test": 1000},
         labels=tuple("0123456789"),
         revision=1,
         samples=_digit_samples,

@@ -31,7 +31,7 @@ def curve(*points: tuple[float, float], steps: int = 10) -> Points:
     t = np.linspace(0, 1, steps, endpoint=False)[:, None, None]
     bend = 2 * p + (after - before) * t + (2 * before - 5 * p + 4 * after - last) * t**2
     cubic = (3 * p - before - 3 * after + last) * t**3
-    return ((bend + cubic) / 2).transpose(1, 0, 2).reshape(-1, 2)
+    return np.asarray((bend + cubic) / 2).transpose(1, 0, 2).reshape(-1, 2)
 
 
 def polygon(*points: tuple[float, float]) -> Points:

@@ -112,7 +112,7 @@ def handwritten(index: int, size: tuple[int, int]) -> tuple[Bytes, int]:
     wide = cell * _WIDENING
     matrix = (1 / wide, 0.0, 6 - width / wide / 2, 0.0, 1 / cell, 6 - height / cell / 2)
     inside = field.transform((width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=-1.0)
-    return to_bytes(np.asarray(inside) * cell + 0.5), int(digits[index])
+    return to_bytes(np.asarray(inside, dtype=np.float32) * cell + 0.5), int(digits[index])
 
 
 @lru_cache(maxsize=1024)
@@ -185,7 +185,7 @@ def _light(rng: Rng, size: tuple[int, int]) -> Floats:
     angle, strength = rng.uniform(0, 2 * math.pi), rng.uniform(0.0, 0.25)
     y, x = np.mgrid[-0.5 : 0.5 : height * 1j, -0.5 : 0.5 : width * 1j].astype(np.float32)
     slope = strength * (x * math.cos(angle) + y * math.sin(angle))
-    return (1.0 + slope + 0.03 * smooth_noise(rng, size, 4))[..., None]
+    return np.asarray(1.0 + slope + 0.03 * smooth_noise(rng, size, 4), dtype=np.float32)[..., None]
 
 
 def street(rng: Rng, size: tuple[int, int]) -> tuple[Bytes, int]:
@@ -199,7 +199,7 @@ def street(rng: Rng, size: tuple[int, int]) -> tuple[Bytes, int]:
         (H, W, 3) bytes, and the digit in the middle.
     """
     digit = int(rng.integers(0, 10))
-    scale = max(2, math.ceil(96 / min(size)))
+    scale = max(1, math.ceil(64 / min(size)))
     mask = _placed(rng, _ink_mask(rng, digit, (size[0] * scale, size[1] * scale)))
     ink = ndimage.gaussian_filter(shrink(mask, size), rng.uniform(0.1, 0.7) * min(size) / 32)[..., None]
     foreground, background = colours(rng)

@@ -53,7 +53,7 @@ def _drawing(parts: list[_shapes.Part], size: tuple[int, int], scale: int) -> By
     """The outlines of the visible parts, (H, W): later parts hide the lines of earlier ones."""
     canvas = Image.new("L", (size[1] * scale, size[0] * scale), 255)
     draw = ImageDraw.Draw(canvas)
-    pen = max(1, round(scale * (0.8 + min(size) / 256)))
+    pen = round(scale * (1.0 + min(size) / 256))
     for part in parts:
         points = [tuple(point) for point in part.outline * scale]
         draw.polygon(points, fill=255)
@@ -80,14 +80,16 @@ def _light(rng: Rng, inside: Floats, size: tuple[int, int]) -> Floats:
     """Light from above with a soft highlight and a faint grain: (H, W, 1) factors."""
     depth = ndimage.gaussian_filter(inside, min(size) / 14)
     above = np.gradient(depth, axis=0) * min(size)
-    return (0.9 + 0.06 * above.clip(-4, 4) + 0.03 * smooth_noise(rng, size, 12))[..., None].astype(np.float32)
+    light = 0.9 + 0.06 * above.clip(-4, 4) + 0.03 * smooth_noise(rng, size, 12)
+    return np.asarray(light, dtype=np.float32)[..., None]
 
 
 def _floor(inside: Floats) -> Floats:
     """White, with the object's blurred shadow below it: (H, W, 1)."""
     height = inside.shape[0]
-    shadow = ndimage.gaussian_filter(np.roll(inside, max(1, height // 20), 0), (height / 40, height / 16))
-    return (1.0 - 0.25 * shadow)[..., None]
+    below = ndimage.shift(inside, (max(1, height // 20), 0), order=0)
+    shadow = ndimage.gaussian_filter(below, (height / 40, height / 16))
+    return np.asarray(1.0 - 0.25 * shadow, dtype=np.float32)[..., None]
 
 
 def pair(key: tuple[str | int, ...], size: tuple[int, int], colouring: int = 0) -> tuple[Bytes, Bytes, int]:
@@ -105,5 +107,5 @@ def pair(key: tuple[str | int, ...], size: tuple[int, int], colouring: int = 0) 
     label = int(rng.integers(0, len(FAMILIES)))
     shape = list(FAMILIES.values())[label]
     parts = _placed(rng, shape(rng), size)
-    scale = max(2, math.ceil(128 / min(size)))
+    scale = max(3, math.ceil(128 / min(size)))
     return _drawing(parts, size, scale), _painting(rng_of(*key, "colour", colouring), parts, size, scale), label

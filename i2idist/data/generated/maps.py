@@ -72,8 +72,8 @@ class _Plan:
         self._draw.polygon(self._pixels(points), fill=what)
 
     def line(self, points: Points, what: int, wide: float) -> None:
-        """Draw a line (n, 2) of a class."""
-        self._draw.line(self._pixels(points), fill=what, width=max(2, round(wide * self._side)), joint="curve")
+        """Draw a straight line (2, 2) of a class."""
+        self._draw.line(self._pixels(points), fill=what, width=max(2, round(wide * self._side)))
 
     def building(self, points: Points, roof: int) -> None:
         """Fill an outline (n, 2) with a building and its kind of roof."""
@@ -126,8 +126,9 @@ def _waters(rng: Rng, plan: _Plan) -> None:
     if kind < 0.45:
         along = np.linspace(-2, 2, 60) * plan.half.max()
         bend = rng.uniform(-0.3, 0.3) + 0.08 * np.sin(3 * along + rng.uniform(0, 6)) + rng.normal(0, 0.3) * along
-        points = np.stack([along, bend], 1)
-        plan.line(points if rng.random() < 0.5 else points[:, ::-1], _WATER, rng.uniform(0.12, 0.24))
+        half = rng.uniform(0.06, 0.12) * np.hypot(1, np.gradient(bend, along))
+        banks = np.concatenate([np.stack([along, bend - half], 1), np.stack([along, bend + half], 1)[::-1]])
+        plan.fill(banks if rng.random() < 0.5 else banks[:, ::-1], _WATER)
     elif kind < 0.7:
         plan.fill(_blob(rng, rng.uniform(-0.4, 0.4, 2), rng.uniform(0.14, 0.26)), _WATER)
 
@@ -171,7 +172,7 @@ def _photograph(rng: Rng, classes: Bytes, roofs: Bytes, size: tuple[int, int]) -
     texture = _ROUGHNESS[classes] * (0.8 * fine + 0.6 * coarse)
     tall = ndimage.gaussian_filter((classes == _BUILDING).astype(np.float32), 0.3 * unit)
     reach = max(1, round(unit))
-    shadow = np.clip(np.roll(tall, (reach, reach), (0, 1)) - tall, 0, 1)
+    shadow = np.clip(ndimage.shift(tall, (reach, reach), order=0) - tall, 0, 1)
     day = 1.0 + rng.uniform(-0.1, 0.1)
     tint = 1.0 + rng.uniform(-0.05, 0.05, 3).astype(np.float32)
     lit = (colour + texture[..., None]) * (1.0 - 0.45 * shadow[..., None]) * day * tint
