@@ -29,8 +29,8 @@ def unet_depth(height: int, width: int) -> int:
     if depth < 3:
         near = "x".join(str(max(1, round(side / 8)) * 8) for side in (height, width))
         raise SizeError(
-            f"The U-net halves height and width at least 3 times, which {height}x{width} doesn't allow. "
-            f"The nearest that works is {near}: set data.size, or method.generator to resnet where there is one."
+            f"The U-net takes heights and widths that are multiples of 8, not {height}x{width}. The nearest that works "
+            f"is {near}: set data.size, or resize or pad the images, or set method.depth for fewer halvings."
         )
     return depth
 
