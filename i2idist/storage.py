@@ -8,8 +8,10 @@ visible whole or not at all. Whatever a backend raises leaves here as a `Storage
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +23,7 @@ import fsspec
 from i2idist.errors import StorageError
 
 _CREATE = threading.Lock()
+_CONFLICTS = 5
 _MENDS = {
     FileNotFoundError: "Check the spelling, and that the bucket or folder exists.",
     PermissionError: "Check the permissions, or the access key and secret in the environment.",
@@ -139,26 +142,62 @@ def write_bytes(url: str, data: bytes) -> None:
         fs.pipe_file(path, data)
 
 
-def _create_local(path: Path, data: bytes) -> None:
+def _create_local(path: Path, data: bytes) -> bool:
     """A hard link fails where a name exists, so the whole file appears at once or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         _write_local(temporary, data)
-        os.link(temporary, path)
+        with suppress(FileExistsError):
+            os.link(temporary, path)
+            return True
+        return False
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _create_remote(url: str, data: bytes) -> None:
-    fs, path = _remote(url)
-    if not url.startswith("memory://"):
-        fs.pipe_file(path, data, mode="create")
-        return
+def _s3_code(error: OSError) -> str:
+    """S3's own name for what went wrong, which s3fs keeps as the cause."""
+    from botocore.exceptions import ClientError  # type: ignore[import-untyped]
+
+    cause = error.__cause__
+    return str(cause.response["Error"]["Code"]) if isinstance(cause, ClientError) else ""
+
+
+def _create_s3(fs: Any, path: str, data: bytes) -> bool:
+    """S3 refuses where a file exists, and may answer "conflict" to all of several who try at once: they try again."""
+    for attempt in range(_CONFLICTS + 1):
+        try:
+            fs.pipe_file(path, data, mode="create")
+            return True
+        except OSError as error:
+            code = _s3_code(error)
+            if code == "PreconditionFailed":
+                return False
+            if code != "ConditionalRequestConflict" or attempt == _CONFLICTS:
+                raise
+        time.sleep(random.uniform(0, 0.1 * 2**attempt))
+    return False
+
+
+def _create_memory(fs: Any, path: str, data: bytes) -> bool:
     with _CREATE:
         if fs.exists(path):
-            raise FileExistsError(path)
+            return False
         fs.pipe_file(path, data)
+        return True
+
+
+def _create_remote(url: str, data: bytes) -> bool:
+    fs, path = _remote(url)
+    if url.startswith("s3://"):
+        return _create_s3(fs, path, data)
+    if url.startswith("memory://"):
+        return _create_memory(fs, path, data)
+    with suppress(FileExistsError):
+        fs.pipe_file(path, data, mode="create")
+        return True
+    return False
 
 
 def create_bytes(url: str, data: bytes) -> bool:
@@ -174,14 +213,7 @@ def create_bytes(url: str, data: bytes) -> bool:
         StorageError: the storage refuses, or can't be reached.
     """
     with _errors("create", url):
-        try:
-            if is_local(url):
-                _create_local(local_path(url), data)
-            else:
-                _create_remote(url, data)
-        except FileExistsError:
-            return False
-        return True
+        return _create_local(local_path(url), data) if is_local(url) else _create_remote(url, data)
 
 
 def list_dir(url: str) -> list[str]:
