@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+import s3fs
 
 from i2idist import storage
 from i2idist.errors import StorageError
@@ -112,9 +113,15 @@ def test_a_refused_write_is_a_storage_error_and_leaves_nothing(tmp_path):
     assert storage.list_dir(str(tmp_path)) == ["file"]
 
 
-def test_a_missing_bucket_is_named(s3_server):
-    with pytest.raises(StorageError, match="s3://no-such-bucket/x"):
-        storage.write_bytes("s3://no-such-bucket/x", b"y")
+def test_a_wrong_secret_is_refused_and_not_shown(s3_url, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
+    s3fs.S3FileSystem.clear_instance_cache()
+    try:
+        with pytest.raises(StorageError, match=s3_url) as caught:
+            storage.write_bytes(storage.join(s3_url, "x"), b"y")
+        assert "not-the-secret" not in str(caught.value)
+    finally:
+        s3fs.S3FileSystem.clear_instance_cache()
 
 
 def test_an_unknown_protocol_is_named():
