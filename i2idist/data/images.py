@@ -1,18 +1,18 @@
 """Encoded images: what a file holds, decoding within limits, encoding.
 
-Stored as they come: JPEG (1 or 3 channels), PNG (1, 3 or 4 channels, 8 or 16 bits). Everything else is stored as PNG
-where PNG can hold it, else as `.npy`. Decoded images are (C, H, W) uint8 or uint16.
+Stored as they come: JPEG (1 or 3 channels), PNG (1, 3 or 4 channels of 8 bits, 1 of 16). Everything else is stored as
+PNG where such a PNG can hold it, else as `.npy`. Decoded images are (C, H, W) uint8 or uint16.
 """
 
 from __future__ import annotations
 
 import io
 import struct
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -28,8 +28,11 @@ Picture = Image.Image | Array | bytes
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _NPY = b"\x93NUMPY"
-_PNG_CHANNELS = {0: 1, 2: 3, 6: 4}
-_PNG_8_BIT = (1, 3, 4)
+_PNG_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
+_PNG_MODES = {(1, 8): "L", (3, 8): "RGB", (4, 8): "RGBA", (1, 16): "I;16"}
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+"""What Pillow and NumPy raise for files that aren't what they seem."""
+
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -46,7 +49,7 @@ class Format:
 
 def _png_format(data: bytes) -> Format | None:
     width, height, depth, color = struct.unpack(">IIBB", data[16:26])
-    if color not in _PNG_CHANNELS or depth not in (8, 16):
+    if color not in _PNG_CHANNELS or (color, depth) == (4, 8) or depth not in (8, 16):
         return None
     return Format("png", _PNG_CHANNELS[color], depth, height, width)
 
@@ -115,8 +118,8 @@ def decode(data: bytes, channels: int, bits: int, where: str) -> Array:
         raise SampleError(f"{where} has {found.bits} bits a channel, its domain {bits}. Pack the dataset again.")
     try:
         pixels = _decode_file(data, found, channels)
-    except (RuntimeError, ValueError, EOFError) as error:
-        raise SampleError(f"{where} can't be decoded: {str(error).splitlines()[0]}. Replace or remove it.") from error
+    except _BROKEN as error:
+        raise SampleError(f"{where} can't be decoded: {error}. Replace or remove it.") from error
     if pixels.shape != (channels, found.height, found.width):
         raise SampleError(f"{where} decodes to {pixels.shape}, not {channels} channels. Pack the dataset again.")
     return pixels
@@ -125,13 +128,19 @@ def decode(data: bytes, channels: int, bits: int, where: str) -> Array:
 def _decode_file(data: bytes, found: Format, channels: int) -> Array:
     if found.extension == "npy":
         return np.ascontiguousarray(np.load(io.BytesIO(data), allow_pickle=False).transpose(2, 0, 1))
-    # Importing torchvision takes 2 s, which commands that decode nothing don't pay.
-    from torchvision.io import ImageReadMode, decode_image
+    image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
+    mode = _PNG_MODES[channels, found.bits]
+    pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+    return np.ascontiguousarray(pixels.reshape(found.height, found.width, channels).transpose(2, 0, 1))
 
-    modes = {1: ImageReadMode.GRAY, 3: ImageReadMode.RGB, 4: ImageReadMode.RGB_ALPHA}
-    mode = modes[channels] if found.bits == 8 else ImageReadMode.UNCHANGED
-    pixels: Array = decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=mode).numpy()
-    return pixels
+
+def _check_depth(found: Format, where: str) -> None:
+    """Pillow drops half of the bits of such a PNG without a word."""
+    if found.extension == "png" and (found.channels, found.bits) not in _PNG_MODES:
+        raise SampleError(
+            f"{where} is a PNG of {found.channels} channels of {found.bits} bits, which can't be read without loss. "
+            "Save it as .npy, (H, W, C) uint16."
+        )
 
 
 def from_pil(image: Image.Image, where: str) -> Array:
@@ -169,7 +178,7 @@ def encode(pixels: Array, where: str) -> tuple[bytes, Format]:
     bits = pixels.dtype.itemsize * 8
     check_pixels(height, width, where)
     file = io.BytesIO()
-    if channels in (_PNG_8_BIT if bits == 8 else (1,)):
+    if (channels, bits) in _PNG_MODES:
         Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if channels == 1 else pixels)).save(file, "PNG")
         return file.getvalue(), Format("png", channels, bits, height, width)
     np.lib.format.write_array(file, np.ascontiguousarray(pixels), version=(1, 0), allow_pickle=False)
@@ -177,12 +186,13 @@ def encode(pixels: Array, where: str) -> tuple[bytes, Format]:
 
 
 def _open(data: bytes, where: str) -> Image.Image:
-    """Open and decode with PIL, which unlike torchvision refuses files that end early."""
     try:
         image = Image.open(io.BytesIO(data))
         check_pixels(image.height, image.width, where)
         image.load()
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError) as error:
+    except UnidentifiedImageError as error:
+        raise SampleError(f"{where} can't be decoded: no known image format. Replace or remove it.") from error
+    except _BROKEN as error:
         raise SampleError(f"{where} can't be decoded: {error}. Replace or remove it.") from error
     return image
 
@@ -195,8 +205,10 @@ def open_picture(picture: Picture, where: str) -> Array:
     """
     if isinstance(picture, bytes):
         found = stored_format(picture)
-        if found and (found.extension == "npy" or found.bits == 16):
+        if found and found.extension == "npy":
             return decode(picture, found.channels, found.bits, where).transpose(1, 2, 0)
+        if found:
+            _check_depth(found, where)
         picture = _open(picture, where)
     return from_pil(picture, where) if isinstance(picture, Image.Image) else picture
 
@@ -207,13 +219,15 @@ def to_stored(picture: Picture, where: str) -> tuple[bytes, Format]:
     Raises:
         SampleError: undecodable, or of an unknown kind.
     """
-    if isinstance(picture, bytes):
-        found = stored_format(picture)
-        if found and (found.extension == "npy" or found.bits == 16):
-            decode(picture, found.channels, found.bits, where)
-            return picture, found
-        image = _open(picture, where)
-        if found and image.getexif().get(_EXIF_ORIENTATION, 1) == 1:
-            return picture, found
-        picture = image
-    return encode(open_picture(picture, where), where)
+    if not isinstance(picture, bytes):
+        return encode(open_picture(picture, where), where)
+    found = stored_format(picture)
+    if found and found.extension == "npy":
+        decode(picture, found.channels, found.bits, where)
+        return picture, found
+    if found:
+        _check_depth(found, where)
+    image = _open(picture, where)
+    if found and image.getexif().get(_EXIF_ORIENTATION, 1) == 1:
+        return picture, found
+    return encode(from_pil(image, where), where)
