@@ -96,7 +96,7 @@ def as_tensors(split: str, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1, torch.tensor(labels)
 
 
-def test_a_small_network_reads_held_out_street_digits():
+def test_a_small_network_reads_held_out_street_digits_and_most_handwriting():
     torch.manual_seed(0)
     x, y = as_tensors("train", 1500)
     unseen, answers = as_tensors("test", 400)
@@ -111,9 +111,13 @@ def test_a_small_network_reads_held_out_street_digits():
             nn.functional.cross_entropy(network(x[rows]), y[rows]).backward()
             optimizer.step()
     network.eval()
+    scans, written = zip(*(digits.handwritten(int(scan), (32, 32)) for scan in digits.scans_of("val")), strict=True)
+    white_on_black = torch.from_numpy(np.stack(scans))[:, None].expand(-1, 3, -1, -1).float() / 127.5 - 1
     with torch.no_grad():
         accuracy = (network(unseen).argmax(1) == answers).double().mean().item()
+        shared = (network(white_on_black).argmax(1) == torch.tensor(written)).double().mean().item()
     assert accuracy >= 0.97
+    assert shared >= 0.75, "a translator that changes colours alone should keep the digit"
 
 
 # --- edges <-> objects

@@ -88,7 +88,7 @@ GENERATED: dict[str, Generator] = {
         role="unpaired",
         counts={"train": 5000, "val": 500, "test": 1000},
         labels=tuple("0123456789"),
-        revision=1,
+        revision=2,
         samples=_digit_samples,
     ),
     "edges": Generator(
@@ -96,7 +96,7 @@ GENERATED: dict[str, Generator] = {
         role="paired",
         counts={"train": 2000, "val": 100, "test": 200},
         labels=tuple(edges.FAMILIES),
-        revision=1,
+        revision=2,
         samples=_edge_samples,
     ),
     "maps": Generator(
@@ -104,7 +104,7 @@ GENERATED: dict[str, Generator] = {
         role="paired",
         counts={"train": 1000, "val": 100, "test": 200},
         labels=(),
-        revision=1,
+        revision=2,
         samples=_map_samples,
     ),
 }

@@ -10,6 +10,7 @@ from i2idist.randomness import key_of
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
+Points = NDArray[np.float64]
 Rng = np.random.Generator
 
 
@@ -41,6 +42,20 @@ def shrink(canvas: Image.Image, size: tuple[int, int]) -> Floats:
     """Average a supersampled canvas down to `size` (H, W): [0, 1] floats, (H, W) or (H, W, 3)."""
     height, width = size
     return np.asarray(canvas.resize((width, height), Image.Resampling.BOX), dtype=np.float32) / 255.0
+
+
+def spline(points: Points, *, closed: bool, steps: int = 8) -> Points:
+    """A smooth curve through `points` (n, 2), by Catmull and Rom: (n * steps, 2); ((n - 1) * steps + 1, 2) if open."""
+    if closed:
+        p = np.concatenate([points[-1:], points, points[:2]])
+    else:
+        p = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
+    before, here, after, last = p[:-3], p[1:-2], p[2:-1], p[3:]
+    t = np.linspace(0, 1, steps, endpoint=False)[:, None, None]
+    bend = 2 * here + (after - before) * t + (2 * before - 5 * here + 4 * after - last) * t**2
+    cubic = (3 * here - before - 3 * after + last) * t**3
+    curve = np.asarray((bend + cubic) / 2).transpose(1, 0, 2).reshape(-1, 2)
+    return curve if closed else np.concatenate([curve, points[-1:]])
 
 
 def luma(rgb: Floats) -> Floats:

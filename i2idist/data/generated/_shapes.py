@@ -8,12 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-from i2idist.data.generated._draws import Rng
-
-Points = NDArray[np.float64]
+from i2idist.data.generated._draws import Points, Rng, spline
 
 
 @dataclass(frozen=True)
@@ -24,14 +21,9 @@ class Part:
     colour: str
 
 
-def curve(*points: tuple[float, float], steps: int = 10) -> Points:
-    """A smooth closed curve through `points` (Catmull-Rom): (len(points) * steps, 2)."""
-    p = np.array(points)
-    before, after, last = np.roll(p, 1, 0), np.roll(p, -1, 0), np.roll(p, -2, 0)
-    t = np.linspace(0, 1, steps, endpoint=False)[:, None, None]
-    bend = 2 * p + (after - before) * t + (2 * before - 5 * p + 4 * after - last) * t**2
-    cubic = (3 * p - before - 3 * after + last) * t**3
-    return np.asarray((bend + cubic) / 2).transpose(1, 0, 2).reshape(-1, 2)
+def curve(*points: tuple[float, float]) -> Points:
+    """A smooth closed outline through `points`: (n, 2)."""
+    return spline(np.array(points), closed=True)
 
 
 def polygon(*points: tuple[float, float]) -> Points:

@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from i2idist.data.generated._draws import Bytes, Floats, Rng, rng_of, smooth_noise, to_bytes
-
-Points = NDArray[np.float64]
+from i2idist.data.generated._draws import Bytes, Floats, Points, Rng, rng_of, smooth_noise, to_bytes
 
 PALETTE = {
     "land": (240, 236, 224),
