@@ -16,6 +16,8 @@ Deviations and readings:
 - G and D use instance norm, as BicycleGAN does; the paper doesn't say.
 - Resize-convolution is nearest-neighbour enlargement before a 3x3 convolution.
 - In the ResNet ablation (Fig. 6) the code steers instance norms, as in the generator it cites (Huang et al. 2018).
+- In T the branches are added before their last ELU. Tables 3 and 4 can be read as adding after it, but such a T is a
+  sum f(b) + g(z), which can't tell dependent pairs from independent ones.
 - T's own update isn't weighted by lambda_mi: Eq. 6 maximises over T whatever the weight.
 """
 

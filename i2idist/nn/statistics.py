@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class StatisticsNetwork(nn.Module):
@@ -10,7 +11,8 @@ class StatisticsNetwork(nn.Module):
 
     Stride-2 4x4 convolutions with ELU halve the image down to about 4x4 (`width`, 2 `width`, ... channels), then one
     layer of `hidden`; the code passes layers of `hidden / 2` and `hidden`; the two are added, and a last layer gives
-    the score.
+    the score. The ELU of the two `hidden` layers acts on their sum: acting on each, it would leave a score f(image) +
+    g(code), for which no estimate can exceed that of independent pairs.
     """
 
     def __init__(self, channels: int, size: tuple[int, int], code_dim: int, *, width: int, hidden: int) -> None:
@@ -30,14 +32,14 @@ class StatisticsNetwork(nn.Module):
             parts += [nn.Conv2d(channels, width * 2**level, 4, 2, 1), nn.ELU(inplace=True)]
             channels = width * 2**level
         features = channels * (size[0] >> halvings) * (size[1] >> halvings)
-        self.image = nn.Sequential(*parts, nn.Flatten(), nn.Linear(features, hidden), nn.ELU(inplace=True))
+        self.image = nn.Sequential(*parts, nn.Flatten(), nn.Linear(features, hidden))
         self.code = nn.Sequential(
-            nn.Linear(code_dim, hidden // 2), nn.ELU(inplace=True), nn.Linear(hidden // 2, hidden), nn.ELU(inplace=True)
+            nn.Linear(code_dim, hidden // 2), nn.ELU(inplace=True), nn.Linear(hidden // 2, hidden)
         )
         self.score = nn.Linear(hidden, 1)
 
     def forward(self, images: Tensor, codes: Tensor) -> Tensor:
         """Score each image with each of its codes: (N, C, H, W), (N, M, code_dim) -> (N, M)."""
         together = self.image(images)[:, None] + self.code(codes)  # (N, M, hidden)
-        scores: Tensor = self.score(together).squeeze(-1)
+        scores: Tensor = self.score(functional.elu(together)).squeeze(-1)
         return scores

@@ -1,0 +1,20 @@
+import torch
+from torch import nn
+
+from i2idist.nn.init import init_normal
+from i2idist.nn.norm import CrossReplicaBatchNorm
+
+
+def test_weights_scales_and_biases():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(20, 30, 5), CrossReplicaBatchNorm(5000), nn.ConvTranspose2d(30, 20, 5))
+    network.append(nn.Linear(100, 200))
+    init_normal(network)
+    conv, norm, deconv, linear = network
+    for layer in (conv, deconv, linear):
+        assert abs(layer.weight.mean()) < 1e-3
+        assert abs(layer.weight.std() - 0.02) < 1e-3
+        assert not layer.bias.any()
+    assert abs(norm.weight.mean() - 1) < 2e-3
+    assert abs(norm.weight.std() - 0.02) < 1e-3
+    assert not norm.bias.any()

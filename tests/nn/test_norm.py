@@ -1,0 +1,108 @@
+import pytest
+import torch
+from torch import nn
+
+from i2idist.nn.norm import CodeNorm, CrossReplicaBatchNorm, InstanceNorm, evaluating
+from i2idist.nn.resnet import ReflectConv
+
+
+def images(n=4, channels=3, seed=0):
+    return torch.randn(n, channels, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) * 3 + 1
+
+
+def batch_norm(**options):
+    norm = CrossReplicaBatchNorm(3, **options).double()
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([1.0, 2.0, -0.5]))
+        norm.bias.copy_(torch.tensor([0.1, 0.0, 3.0]))
+    return norm
+
+
+def by_hand(x, axes):
+    mean = x.mean(axes, keepdim=True)
+    return (x - mean) / ((x - mean).square().mean(axes, keepdim=True) + 1e-5).sqrt()
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_batch_norm_normalises_and_tracks(world_size):
+    """At two workers with the identity for a sum, the formula of our own; at one, torch's kernel."""
+    x, norm, theirs = images(), batch_norm(), nn.BatchNorm2d(3).double()
+    norm.world_size = world_size
+    theirs.load_state_dict(norm.state_dict(), strict=False)
+    want = by_hand(x, (0, 2, 3)) * norm.weight[:, None, None] + norm.bias[:, None, None]
+    torch.testing.assert_close(norm(x), want)
+    theirs(x)
+    torch.testing.assert_close(norm.running_mean, theirs.running_mean)
+    torch.testing.assert_close(norm.running_var, theirs.running_var)
+
+
+def test_batch_norm_across_unequal_workers_equals_the_whole_batch():
+    x = images(5)
+    want = batch_norm()(x)
+    mean = x.mean((0, 2, 3))
+    for mine, other in ((slice(0, 3), x[3:]), (slice(3, 5), x[:3])):
+        count = other.numel() / 3
+        rest = [
+            torch.cat([other.sum((0, 2, 3)), torch.tensor([count], dtype=x.dtype)]),
+            (other - mean[:, None, None]).square().sum((0, 2, 3)),
+        ]
+        norm = batch_norm()
+        norm.world_size = 2
+        norm.sum = lambda t, rest=rest: t + rest.pop(0)
+        torch.testing.assert_close(norm(x[mine]), want[mine])
+        assert not rest
+
+
+def test_batch_norm_across_workers_can_be_differentiated_twice():
+    norm = batch_norm()
+    norm.world_size = 2
+    x = images(2)[:, :, :2, :2].requires_grad_()
+    assert torch.autograd.gradcheck(norm, x)
+    assert torch.autograd.gradgradcheck(norm, x)
+
+
+def test_batch_norm_in_half_precision_computes_in_float32():
+    x, norm = images().float() + 100, batch_norm().float()
+    norm.world_size = 2
+    low = x.bfloat16()
+    torch.testing.assert_close(norm(low), norm(low.float()).bfloat16())
+
+
+def test_batch_norm_at_test_takes_running_or_each_samples_statistics():
+    x = images()
+    sample, running = batch_norm(at_test="sample"), batch_norm(at_test="running")
+    alone = torch.cat([batch_norm()(x[i : i + 1]) for i in range(len(x))])
+    torch.testing.assert_close(sample.eval()(x), alone)
+    running.running_mean.fill_(2.0)
+    running.running_var.fill_(4.0 - 1e-5)
+    want = (x - 2) / 2 * running.weight[:, None, None] + running.bias[:, None, None]
+    torch.testing.assert_close(running.eval()(x), want)
+
+
+def test_instance_norm_by_hand():
+    torch.testing.assert_close(InstanceNorm(3)(images()), by_hand(images(), (2, 3)))
+
+
+def test_code_norm_by_hand():
+    norm = CodeNorm(3, 2).double()
+    z = torch.tensor([[1.0, -1.0], [0.5, 2.0], [0.0, 0.0], [3.0, 1.0]], dtype=torch.float64)
+    gamma, beta = (z @ norm.affine.weight.T + norm.affine.bias).split(3, dim=1)
+    want = by_hand(images(), (2, 3)) * (1 + gamma[:, :, None, None]) + beta[:, :, None, None]
+    torch.testing.assert_close(norm(images(), z), want)
+
+
+def test_a_code_tiled_before_a_reflecting_convolution_is_lost_in_the_norm():
+    """Why `CodeNorm` exists."""
+    conv = ReflectConv(5, 3, 3).double()
+    x = images(2)
+    tiled = torch.tensor([[1.0, -2.0], [5.0, 3.0]], dtype=torch.float64)[:, :, None, None].expand(-1, -1, 5, 6)
+    with_code, without = (InstanceNorm(3)(conv(torch.cat([x, t], 1))) for t in (tiled, torch.zeros_like(tiled)))
+    torch.testing.assert_close(with_code, without)
+
+
+def test_evaluating_puts_the_mode_back_even_after_an_error():
+    norm = batch_norm()
+    with pytest.raises(ZeroDivisionError), evaluating(norm):
+        assert not norm.training
+        1 / 0  # noqa: B018
+    assert norm.training
