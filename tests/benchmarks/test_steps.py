@@ -1,0 +1,90 @@
+"""A training step of ours beside the reference's, alternated in one process: design's costs to hold, section 11."""
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+from i2idist.data.batches import Batch, Paired, Unpaired
+from i2idist.method import Domain, Domains
+from i2idist.methods.cyclegan import CycleGAN, CycleGANConfig
+from i2idist.methods.pix2pix import Pix2Pix, Pix2PixConfig
+from i2idist.train.comm import Comm
+from i2idist.train.settings import Training
+from i2idist.train.trainer import Trainer
+from tests.benchmarks.reference import CycleGANReference, Pix2PixReference
+
+PAIRS = 7
+
+
+def _domains(size: int) -> Domains:
+    return Domains((Domain("a", 3, size, size), Domain("b", 3, size, size)))
+
+
+def _batches(kind: type[Batch], size: int) -> Iterator[Batch]:
+    a, b = torch.rand(2, 1, 3, size, size) * 2 - 1
+    return (kind(positions=torch.tensor([i]), a=a, b=b) for i in itertools.count())
+
+
+def _trainer(method, precision: str, channels_last: bool) -> Trainer:
+    training = Training(total_images=10**9, batch_size=1, precision=precision, channels_last=channels_last)
+    return Trainer(method, training, seed=0, comm=Comm.alone())
+
+
+def _pix2pix(precision: str, channels_last: bool) -> tuple[Callable[[], None], Callable[[], None]]:
+    trainer = _trainer(Pix2Pix(Pix2PixConfig(), _domains(256)), precision, channels_last)
+    rival = Pix2PixReference()
+    counts = [sum(p.numel() for p in m.parameters()) for m in (trainer.method.G, trainer.method.D, rival.G, rival.D)]
+    assert counts[:2] == counts[2:]
+    batches = _batches(Paired, 256)
+    batch = next(batches)
+    return lambda: trainer.step(batches), lambda: rival.step(batch.a, batch.b)
+
+
+def _cyclegan(precision: str, channels_last: bool) -> tuple[Callable[[], None], Callable[[], None]]:
+    trainer = _trainer(CycleGAN(CycleGANConfig(blocks=9), _domains(128)), precision, channels_last)
+    rival = CycleGANReference()
+    method = trainer.method
+    counts = [sum(p.numel() for p in m.parameters()) for m in (method.G, method.D_X, rival.G, rival.D_X)]
+    assert counts[:2] == counts[2:]
+    batches = _batches(Unpaired, 128)
+    batch = next(batches)
+    return lambda: trainer.step(batches), lambda: rival.step(batch.a, batch.b)
+
+
+def _seconds(function: Callable[[], None]) -> float:
+    begun = time.perf_counter()
+    function()
+    return time.perf_counter() - begun
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    ("name", "make", "precision", "limit"),
+    [
+        ("pix2pix step at 256, batch 1", _pix2pix, "float32", 1.0),
+        ("pix2pix step at 256, batch 1", _pix2pix, "bfloat16", 0.62),
+        ("CycleGAN step at 128, 9 blocks, batch 1", _cyclegan, "float32", 1.0),
+        ("CycleGAN step at 128, 9 blocks, batch 1", _cyclegan, "bfloat16", 0.62),
+    ],
+)
+def test_step_beside_the_reference(name, make, precision, limit, report):
+    if precision == "bfloat16" and not torch.cpu._is_avx512_bf16_supported():
+        pytest.skip("this CPU has no avx512_bf16")
+    ours, reference = make(precision, channels_last=False)
+    for function in (ours, reference, ours, reference):
+        function()
+    pairs = [(_seconds(ours), _seconds(reference)) for _ in range(PAIRS)]
+    ratio = statistics.median(a / b for a, b in pairs)
+    spread = f"{min(a / b for a, b in pairs):.2f}-{max(a / b for a, b in pairs):.2f}"
+    seconds = " / ".join(f"{statistics.median(side):.2f}" for side in zip(*pairs, strict=True))
+    report(
+        f"{name}, {precision}, over the float32 reference",
+        f"{ratio:.2f} ({spread})",
+        f"<= {limit}",
+        f"median of {PAIRS} alternated pairs; {seconds} s; {torch.get_num_threads()} threads",
+    )
+    assert ratio <= limit
