@@ -1,6 +1,7 @@
 """i2idist: train, tune, compare and serve image-to-image translation and GAN-transfer methods.
 
 `i2idist.train(...)` trains; `i2idist.train` is also the package of the training loop, which is made callable here.
+`i2idist.load(url)` loads a saved translator: see `i2idist.model`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ class _Package(ModuleType):
         """The lazy parts of the public interface."""
         if name == "train":
             return importlib.import_module("i2idist.train")
+        if name == "load":
+            return importlib.import_module("i2idist.model").load
         raise AttributeError(f"module 'i2idist' has no attribute '{name}'")
 
 

@@ -1,0 +1,106 @@
+"""Translating a split of a dataset into a dataset of (input, output) pairs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from i2idist import storage
+from i2idist.data.batches import Labelled
+from i2idist.data.images import Array
+from i2idist.data.manifest import FILE_NAME, Manifest, load_manifest
+from i2idist.data.pack import Sample, pack
+from i2idist.data.reader import DataSettings, Reader
+from i2idist.model import Translator
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Translated:
+    """A batch of inputs with their translations.
+
+    Attributes:
+        keys: the inputs' names in the dataset.
+        inputs: (N, C, H, W) float in [-1, 1].
+        labels: (N,) int64.
+        outputs: (N, K, C', H, W) float in [-1, 1].
+    """
+
+    keys: list[str]
+    inputs: Tensor
+    labels: Tensor
+    outputs: Tensor
+
+
+def translate_split(
+    translator: Translator, settings: DataSettings, *, split: str, num_samples: int, seed: int
+) -> Iterator[Translated]:
+    """Translate every image of a labelled split, in the order of storage.
+
+    Args:
+        translator: the model; the domain that it was trained to translate from is read.
+        settings: the dataset.
+        split: of the dataset.
+        num_samples: codes for each image, keyed by `seed` and the image's place in the split.
+        seed: of the codes.
+
+    Raises:
+        ConfigError: the dataset has no labels, or no such split or domain.
+        DataError: data that can't be read.
+    """
+    source = translator.card.domains.a
+    reader = open_labelled(settings, source.name, split)
+    try:
+        for batch in reader.epoch():
+            assert isinstance(batch, Labelled)
+            outputs = translator.translate(
+                batch.x, num_samples=num_samples, seed=seed, first_position=int(batch.positions[0])
+            )
+            yield Translated(reader.keys(batch), batch.x, batch.y, outputs)
+    finally:
+        reader.close()
+
+
+def open_labelled(settings: DataSettings, domain: str, split: str) -> Reader:
+    """Read one domain's images with their labels."""
+    settings = dataclasses.replace(settings, domains=(domain,))
+    return Reader(settings, role=Labelled, batch_size=_BATCH, group_size=1, rank=0, world_size=1, seed=0, split=split)
+
+
+def pack_translations(
+    parts: Iterator[Translated],
+    dest: str,
+    *,
+    name: str,
+    split: str,
+    labels: tuple[str, ...],
+    progress: Callable[[int], None] | None = None,
+) -> Manifest:
+    """Write translations as a paired dataset: `a` the input, `b` an output, keys `INPUT-CODE`, labels the input's.
+
+    A dataset of translations that is at `dest` is replaced: another model made it.
+    """
+    if storage.exists(storage.join(dest, FILE_NAME)):
+        load_manifest(dest)
+        storage.delete(dest, recursive=True)
+    samples = (sample for part in parts for sample in _samples(part, split))
+    return pack(samples, dest, name=name, role="paired", domains=("a", "b"), labels=labels, progress=progress)
+
+
+def _samples(part: Translated, split: str) -> Iterator[Sample]:
+    for key, x, label, outputs in zip(part.keys, part.inputs, part.labels.tolist(), part.outputs, strict=True):
+        source = to_pixels(x)
+        for code, output in enumerate(outputs):
+            yield Sample(f"{key}-{code}", split, {"a": source, "b": to_pixels(output)}, label)
+
+
+def to_pixels(image: Tensor) -> Array:
+    """(C, H, W) float in [-1, 1] -> (H, W, C) uint8, without the last axis for one channel."""
+    levels = ((image + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(levels[..., 0] if levels.shape[2] == 1 else levels)

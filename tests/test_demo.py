@@ -1,0 +1,99 @@
+"""The demo end to end, in miniature: real data, training, pictures and measures, through the local launcher."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import i2idist
+from i2idist.data.manifest import load_manifest
+from i2idist.demo import run_demo
+from i2idist.errors import ConfigError, RunError
+
+SMALL: dict[str, Any] = {
+    "data.url": "generated:digits?train=120&val=10&test=15",
+    "train.total_images": 48,
+    "train.log_every_images": 16,
+    "method.width": 8,
+    "method.discriminator_width": 8,
+    "method.statistics_width": 4,
+    "resources.launcher": "local",
+    "resources.num_workers": 1,
+    "resources.threads_per_worker": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    said: list[str] = []
+    run_demo(folder, overrides=SMALL, say=said.append)
+    assert sum(line.startswith("[") for line in said) == 6
+    return folder
+
+
+@pytest.fixture
+def summary(out: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((out / "summary.json").read_text())
+    return values
+
+
+def test_the_summary_says_what_was_done(summary: dict[str, Any]) -> None:
+    assert summary["run"] == "digits"
+    assert summary["images"] == 48
+    assert summary["steps"] == 3
+    assert summary["workers"] == 1
+    assert summary["images_per_s"] > 0
+    assert summary["translated"] == summary["expected_translations"] == 15 * 4
+    assert summary["seconds"] >= sum(summary["seconds_by_phase"].values()) - 0.1
+
+
+def test_the_measures_are_measured(summary: dict[str, Any]) -> None:
+    for share in ("label_agreement", "label_agreement_of_inputs"):
+        assert 0 <= summary[share] <= 1
+        assert summary[share] * 60 == pytest.approx(round(summary[share] * 60), abs=0.01)
+    assert 0.1 < summary["classifier_accuracy"] <= 1
+    assert 0 < summary["diversity"] < 2
+    assert summary["diversity_inputs"] == 15
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "columns"), [("contact_sheet", 12, 9), ("synchronised", 12, 9), ("interpolation", 6, 10)]
+)
+def test_the_sheets_hold_every_row_and_column(out: Path, name: str, rows: int, columns: int) -> None:
+    with Image.open(out / f"{name}.png") as picture:
+        assert rows * 96 < picture.height < rows * 96 + 200
+        assert columns * 96 < picture.width < columns * 96 + 100
+
+
+def test_losses_are_drawn(out: Path) -> None:
+    with Image.open(out / "losses.png") as picture:
+        assert picture.width > 1000
+
+
+def test_the_translator_loads_and_is_the_one_that_made_the_translations(out: Path, summary: dict[str, Any]) -> None:
+    translator = i2idist.load(str(out / "model"))
+    assert translator.card.lineage["dataset_digest"] == summary["dataset_digest"]
+    assert translator.translate(torch.zeros(2, 1, 32, 32), num_samples=3).shape == (2, 3, 3, 32, 32)
+    assert load_manifest(str(out / "translations")).pool("test", "b").count == summary["translated"]
+
+
+def test_a_finished_demo_is_measured_again_without_training(out: Path, summary: dict[str, Any]) -> None:
+    trained: list[dict[str, Any]] = []
+    again = run_demo(out, overrides=SMALL, on_event=trained.append)
+    assert not trained
+    unchanged = summary.keys() - {"seconds", "seconds_by_phase"}
+    assert {key: again[key] for key in unchanged} == {key: summary[key] for key in unchanged}
+
+
+def test_other_settings_in_the_same_folder_are_refused(out: Path) -> None:
+    with pytest.raises(RunError, match=r"method\.width"):
+        run_demo(out, overrides={**SMALL, "method.width": 12})
+
+
+def test_an_unknown_key_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="train.total_images"):
+        run_demo(tmp_path, overrides={**SMALL, "train.total_image": 4})
