@@ -160,9 +160,6 @@ def test_without_mutual_information_it_is_pix2pix_noise():
     assert all(torch.equal(state[name], other_state[name]) for name in state)
 
     fresh = make(SEGAN, paired=True, lambda_mi=0.0).double()
-    step = step_of(Paired(positions=torch.arange(2), a=torch.zeros(2, 1, 1, 1, dtype=torch.float64), b=A[:, :1]))
-    step.begin("generator")
-    z = step.normal("z", fresh.code_dim, per_sample=2)
     a = torch.linspace(-1, 1, 512).double().reshape(2, 1, 16, 16)
     b = torch.linspace(1, -1, 1536).double().reshape(2, 3, 16, 16)
     step = step_of(Paired(positions=torch.arange(2), a=a, b=b), seed=3)
