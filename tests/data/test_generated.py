@@ -18,7 +18,7 @@ from i2idist.data.generated import GENERATED, Parameters, digits, edges, generat
 from i2idist.data.generated._draws import luma, rng_of
 from i2idist.data.manifest import load_manifest
 from i2idist.data.reader import DataSettings, Reader
-from i2idist.errors import ConfigError, DataError
+from i2idist.errors import ConfigError, DataError, StorageError
 
 SMALL = {"train": 6, "val": 2, "test": 3}
 
@@ -348,6 +348,16 @@ def test_a_cut_off_pack_leaves_nothing_behind(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         resolve("generated:maps?size=16&train=3", str(tmp_path), progress=stop)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_pack_that_cannot_be_put_in_place_is_removed_and_reported(tmp_path):
+    url = "generated:maps?size=16&train=2&val=0&test=0"
+    place = Path(resolve(url, str(tmp_path / "other"))).name
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / place).symlink_to(tmp_path / "nowhere")
+    with pytest.raises(StorageError, match=f"{place}.* Remove what is there"):
+        resolve(url, str(tmp_path / "cache"))
+    assert [p.name for p in (tmp_path / "cache").iterdir()] == [place]
 
 
 @pytest.mark.parametrize("url", ["s3://team/data/photos", "/data/photos", "photos"])

@@ -18,7 +18,7 @@ from i2idist import storage
 from i2idist.data.generated._datasets import GENERATED, Generator, Parameters
 from i2idist.data.manifest import Manifest, load_manifest
 from i2idist.data.pack import pack
-from i2idist.errors import ConfigError, nearest
+from i2idist.errors import ConfigError, StorageError, nearest
 
 __all__ = ["GENERATED", "SCHEME", "Generator", "Parameters", "generate", "is_generated", "resolve"]
 
@@ -175,6 +175,6 @@ def _publish(unfinished: str, dest: str) -> None:
     """Rename a finished folder into place; where another process was first, its folder, equal to ours, stands."""
     try:
         os.rename(unfinished, dest)
-    except OSError:
+    except OSError as error:
         if not os.path.isdir(dest):
-            raise
+            raise StorageError(f"Can't move the generated dataset to {dest}: {error}. Remove what is there.") from error
