@@ -65,7 +65,7 @@ def run(
     folder = RunFolder(job.root, job.name)
     with ExitStack() as stack:
         stack.enter_context(_environment(_ENVIRONMENT))
-        stack.enter_context(_cluster(resources, say))
+        stack.enter_context(cluster(resources, say))
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="i2idist-ray-"))
         channel = ray.remote(num_cpus=0)(_Channel).remote()
         fit = _Fit(_trainer(job, resources, channel, scratch))
@@ -95,7 +95,7 @@ def _connect() -> None:
 
 
 @contextmanager
-def _cluster(resources: Resources, say: Callable[[str], None]) -> Iterator[None]:
+def cluster(resources: Resources, say: Callable[[str], None]) -> Iterator[None]:
     """The Ray that is connected already, or RAY_ADDRESS's, or one of our own until the end."""
     if ray.is_initialized() or os.environ.get("RAY_ADDRESS"):
         _connect()

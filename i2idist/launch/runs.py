@@ -85,7 +85,7 @@ def train(
     else:
         experiment = read_experiment(recipe, overrides)
     stem = os.path.splitext(os.path.basename(recipe))[0] if isinstance(recipe, str) else experiment.method.name
-    folder = RunFolder(runs_root(root), run or minted_name(stem))
+    folder = RunFolder(runs_root(root), minted_name(stem) if run is None else run)
     is_new = not folder.exists()
     if is_new:
         pinned = _pinned(_capped(experiment), folder.root)

@@ -17,7 +17,6 @@ import torch
 
 from i2idist.data.batches import Batch
 from i2idist.data.cache import default_folder
-from i2idist.data.generated import resolve
 from i2idist.data.reader import Reader
 from i2idist.data.settings import DataSettings
 from i2idist.errors import I2IError
@@ -176,6 +175,10 @@ def open_readers(experiment: Experiment, rank: int, world_size: int, stack: Exit
 
 def _readable(settings: DataSettings) -> DataSettings:
     """The settings with the URL of data that can be read."""
+    if not settings.url.startswith("generated:"):
+        return settings
+    from i2idist.data.generated import resolve  # brings scikit-learn and matplotlib, a second of every worker's start
+
     cache = Path(settings.cache_dir).expanduser() if settings.cache_dir else default_folder().parent
     return dataclasses.replace(settings, url=resolve(settings.url, str(cache / "generated")))
 

@@ -1,0 +1,147 @@
+import dataclasses
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from i2idist import storage
+from i2idist.errors import LeaseError
+from i2idist.launch import lease as module
+from i2idist.launch.lease import Lease, Record, is_held, newest, refuse_if_held
+from i2idist.launch.processes import Process
+
+
+@pytest.fixture
+def url(tmp_path):
+    return str(tmp_path / "run" / "lease")
+
+
+@pytest.fixture
+def elsewhere():
+    """A live process of this host."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield Process.of(process.pid)
+    process.kill()
+    process.wait()
+
+
+def acquire(url, session="mine", say=lambda message: None, stale_s=60.0):
+    return Lease.acquire(url, session, Process.current(), say, stale_s)
+
+
+def held(url, number, holder, session="theirs", driver=None, **more):
+    record = Record("token", session, driver or holder, holder, **more)
+    storage.write_bytes(f"{url}/{number:08d}.json", record.dump())
+    return record
+
+
+def dead():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    found = Process.of(process.pid)
+    process.wait()
+    return found
+
+
+def test_taken_given_back_and_taken_again(url):
+    assert not is_held(url)
+    first = acquire(url)
+    assert is_held(url)
+    first.release()
+    assert not is_held(url)
+    acquire(url).release()
+    assert storage.list_dir(url) == ["00000002.json"]
+
+
+def test_a_live_process_keeps_it(url, elsewhere):
+    held(url, 4, elsewhere)
+    for attempt in (acquire, refuse_if_held):
+        with pytest.raises(
+            LeaseError, match=f"'run' is being written by process {elsewhere.pid} on .*i2idist stop run"
+        ):
+            attempt(url)
+
+
+def test_a_dead_process_loses_it_at_once(url):
+    held(url, 4, dead())
+    refuse_if_held(url)
+    begun = time.monotonic()
+    lease = acquire(url, say=pytest.fail)
+    assert time.monotonic() - begun < 1
+    assert newest(url)[0] == 5
+    lease.release()
+
+
+def test_a_reused_process_id_is_another_process(url, elsewhere):
+    held(url, 1, dataclasses.replace(elsewhere, started=elsewhere.started - 100))
+    acquire(url, say=pytest.fail).release()
+
+
+def test_a_silent_holder_elsewhere_loses_it_after_a_while(url, elsewhere):
+    held(url, 1, dataclasses.replace(elsewhere, host="faraway/boot/pid"))
+    refuse_if_held(url)
+    said = []
+    begun = time.monotonic()
+    acquire(url, say=said.append, stale_s=1.2).release()
+    assert 1.2 <= time.monotonic() - begun < 4
+    assert said == [f"Waiting for process {elsewhere.pid} on faraway to end, or to show no sign of life for 1 s ..."]
+
+
+def test_a_beating_holder_elsewhere_keeps_it(url, elsewhere):
+    record = held(url, 1, dataclasses.replace(elsewhere, host="faraway/boot/pid"))
+    timer = threading.Timer(0.7, lambda: held(url, 1, record.holder, beat=1))
+    timer.start()
+    with pytest.raises(LeaseError, match="on faraway"):
+        acquire(url, stale_s=30)
+
+
+def test_a_worker_of_this_session_or_of_a_dead_driver_is_waited_for(url, elsewhere):
+    for more in ({"session": "mine"}, {"driver": dead()}):
+        number = newest(url)[0] + 1
+        record = held(url, number, elsewhere, **more)
+        refuse_if_held(url) if "driver" in more else None
+        timer = threading.Timer(
+            0.7,
+            lambda r=record, n=number: storage.write_bytes(
+                f"{url}/{n:08d}.json", dataclasses.replace(r, released=True).dump()
+            ),
+        )
+        timer.start()
+        said = []
+        acquire(url, say=said.append).release()
+        assert len(said) == 1
+
+
+def test_one_of_many_gets_it(url):
+    held(url, 1, dead())
+    leases, errors = [], []
+
+    def attempt():
+        try:
+            leases.append(acquire(url, session=threading.current_thread().name))
+        except LeaseError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=attempt) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(leases), len(errors)) == (1, 7)
+    leases[0].release()
+
+
+def test_a_lost_lease_stops_its_holder(url, elsewhere, monkeypatch):
+    monkeypatch.setattr(module, "HEARTBEAT_S", 0.05)
+    lease = acquire(url)
+    time.sleep(0.3)
+    assert newest(url)[1].beat >= 2
+    lease.check()
+    held(url, 2, elsewhere)
+    time.sleep(0.3)
+    with pytest.raises(LeaseError, match=f"taken over by process {elsewhere.pid}"):
+        lease.check()
+    lease.release()
+    assert newest(url)[1].holder == elsewhere
+    assert not newest(url)[1].released

@@ -1,0 +1,257 @@
+"""Runs on one process: created, stopped, resumed, changed, refused."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import i2idist
+from i2idist import launch
+from i2idist.errors import ConfigError, LeaseError, NonFiniteError, RunError, SampleError, ShardError, SizeError
+from i2idist.launch.run_folder import RunFolder
+from i2idist.train.checkpoint import Checkpoints
+
+
+def at(images, action):
+    """An `on_event` that acts once, when so many images are reached."""
+    done = []
+
+    def on_event(event):
+        if event["event"] == "metrics" and event["images"] >= images and not done:
+            done.append(event)
+            action()
+
+    return on_event
+
+
+def test_a_run_leaves_its_whole_story(tiny, root, steps, metrics):
+    said, events = [], []
+    recipe = tiny(train={"validate_every_images": 24, "best_metric": "generator/l1", "validation_images": 5})
+    result = i2idist.train(recipe, run="first", root=root, on_event=events.append, say=said.append)
+    folder = RunFolder(root, "first")
+    assert (result.run, result.images, result.steps, result.stopped) == ("first", 48, 12, "done")
+    assert folder.result()["params_sha256"] == result.params_sha256
+    assert result.best in ("images-000000000024", "images-000000000048")
+    assert [e["event"] for e in events[:2]] == ["launch", "metrics"]
+    assert events[1:] == metrics(root, "first")
+    assert [e["images"] for e in steps(root, "first")] == list(range(4, 49, 4))
+    assert [e["images"] for e in metrics(root, "first") if e["event"] == "validation"] == [24, 48]
+    assert Checkpoints(folder.checkpoints).names()[-1] == os.path.basename(result.checkpoint)
+    record = folder.record()
+    assert record["launches"][0]["facts"]["threads_per_worker"] == 1
+    assert len(record["data_digest"]) == 64
+    assert folder.experiment().digest in Path(root, "first", "experiment.yaml").read_text()
+    assert "done at 48 images" in Path(folder.log(0)).read_text()
+    assert said == [f"Created run first in {root}"]
+
+
+def test_stopped_and_resumed_equals_undisturbed(tiny, root, steps):
+    recipe = tiny("cyclegan")
+    whole = launch.train(recipe, run="whole", root=root)
+
+    def ask():
+        launch.stop("parts", root=root)
+        time.sleep(1.3)  # the request is looked for every second
+
+    stopped = launch.train(recipe, run="parts", root=root, on_event=at(20, ask))
+    assert (stopped.stopped, stopped.images) == ("stop", 20)
+    said = []
+    resumed = launch.resume("parts", root=root, say=said.append)
+    assert said == [f"Continuing run parts in {root}"]
+    assert (resumed.stopped, resumed.images) == ("done", 48)
+    assert resumed.params_sha256 == whole.params_sha256
+    assert steps(root, "parts") == steps(root, "whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_with_a_checkpoint(tiny, root, number):
+    before = signal.getsignal(number)
+    result = launch.train(tiny(), run="x", root=root, on_event=at(16, lambda: os.kill(os.getpid(), number)))
+    assert (result.stopped, result.images) == ("stop", 16)
+    assert result.checkpoint.endswith("images-000000000016")
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_signal_aborts(tiny, root):
+    def twice():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        launch.train(tiny(), run="x", root=root, on_event=at(16, twice))
+    assert launch.resume("x", root=root).stopped == "done"
+
+
+def test_a_crash_between_checkpoints_leaves_each_step_once(tiny, root, steps):
+    class Crash(Exception):
+        pass
+
+    def crash():
+        raise Crash
+
+    recipe = tiny()
+    whole = launch.train(recipe, run="whole", root=root)
+    for images in (8, 32):  # before the first checkpoint, and between two
+        with pytest.raises(Crash):
+            launch.train(recipe, run="parts", root=root, on_event=at(images, crash))
+    with Path(root, "parts", "metrics.jsonl").open("a") as file:
+        file.write('{"event": "metrics", "ima')  # a line cut off by a kill
+    result = launch.train(recipe, run="parts", root=root)
+    assert result.params_sha256 == whole.params_sha256
+    assert steps(root, "parts") == steps(root, "whole")
+    assert "Crash" in Path(root, "parts", "log.txt").read_text()
+
+
+def test_a_finished_run_says_so_and_may_grow(tiny, root):
+    recipe = tiny()
+    first = launch.train(recipe, run="x", root=root)
+    said = []
+    assert launch.train(recipe, run="x", root=root, say=said.append) == first
+    assert said == ["The run x is finished: 48 images (done)."]
+    with pytest.raises(RunError, match="The run 'x' has ended, so there is nothing to stop"):
+        launch.stop("x", root=root)
+    grown = launch.resume("x", root=root, overrides={"train.total_images": 56}, say=said.append)
+    assert grown.images == 56
+    assert "Changed: train.total_images 48 -> 56" in said
+    assert RunFolder(root, "x").experiment().train.total_images == 56
+    assert launch.resume("x", root=root).params_sha256 == grown.params_sha256
+
+
+def test_a_changed_experiment_is_refused_by_its_keys(tiny, root):
+    recipe = tiny()
+    launch.train(recipe, run="x", root=root, overrides={"train.total_images": 8})
+    with pytest.raises(
+        RunError, match=r"another experiment: method.lambda_l1 is 100.0 there, 50.0 here; seed is 0 there, 3 here\. "
+    ):
+        launch.train(recipe, run="x", root=root, overrides={"method.lambda_l1": 50, "seed": 3})
+    edited = Path(root, "x", "experiment.yaml")
+    edited.write_text(edited.read_text().replace("batch_size: 4", "batch_size: 8"))
+    with pytest.raises(RunError, match="experiment.yaml was edited"):
+        launch.resume("x", root=root)
+
+
+def test_changed_data_are_refused_and_moved_data_are_not(tiny, root, tmp_path):
+    from i2idist.data.generated import generate
+
+    overrides = {"train.total_images": 8}
+    for name, seed in (("here", 0), ("there", 0), ("other", 1)):
+        generate("edges", str(tmp_path / name), size=16, train=8, val=0, test=0, seed=seed)
+    recipe = tiny(data={"url": str(tmp_path / "here")})
+    launch.train(recipe, run="x", root=root, overrides=overrides)
+    overrides = {"train.total_images": 16, "data.url": str(tmp_path / "there")}
+    assert launch.resume("x", root=root, overrides=overrides).images == 16
+    with pytest.raises(RunError, match="The data of run 'x' changed"):
+        launch.resume("x", root=root, overrides={"train.total_images": 24, "data.url": str(tmp_path / "other")})
+
+
+def test_other_threads_continue_within_tolerance_and_say_so(tiny, root):
+    launch.train(tiny(), run="x", root=root, overrides={"train.total_images": 8})
+    events = []
+    changes = {"train.total_images": 16, "resources.threads_per_worker": 2}
+    launch.resume("x", root=root, overrides=changes, on_event=events.append)
+    notes = [e["message"] for e in events if e["event"] == "note"]
+    assert notes == ["Continues within tolerance, not bit for bit: threads_per_worker 1 -> 2."]
+
+
+def test_one_writer_at_a_time(tiny, root):
+    recipe, errors = tiny(), []
+
+    def second():
+        try:
+            launch.train(recipe, run="x", root=root)
+        except LeaseError as error:
+            errors.append(str(error))
+
+    def compete():
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+
+    result = launch.train(recipe, run="x", root=root, on_event=at(16, compete))
+    assert result.stopped == "done"
+    assert len(errors) == 1
+    assert f"The run 'x' is being written by process {os.getpid()} on" in errors[0]
+    assert "i2idist stop x" in errors[0]
+
+
+def test_nothing_is_created_for_what_cannot_run(tiny, root):
+    cases = [
+        (ConfigError, {"train.batch_size": 3, "resources.launcher": "ray", "resources.num_workers": 4}, "4 workers"),
+        (SizeError, {"data.size": [16, 20]}, "16x20"),
+        (ConfigError, {"data.split": "tain"}, "Did you mean 'train'"),
+        (ConfigError, {"method": "segan", "data.url": "generated:digit"}, "Did you mean 'digits'"),
+    ]
+    for kind, overrides, message in cases:
+        with pytest.raises(kind, match=message):
+            launch.train(tiny(), run="x", root=root, overrides=overrides)
+    assert not Path(root).exists()
+
+
+def test_errors_while_training_keep_their_kind(tiny, root, tmp_path):
+    from i2idist.data.generated import generate
+
+    with pytest.raises(NonFiniteError, match="not finite at"):
+        launch.train(tiny(), run="x", root=root, overrides={"method.lr": 1e300})
+    generate("edges", str(tmp_path / "damaged"), size=16, train=8, val=0, test=0)
+    shard = next(Path(tmp_path, "damaged", "train").glob("*.tar"))
+    shard.write_bytes(shard.read_bytes()[:-4096] + b"x" * 4096)
+    with pytest.raises((ShardError, SampleError), match=shard.name):
+        launch.train(tiny(data={"url": str(tmp_path / "damaged")}), run="y", root=root)
+
+
+def test_initial_weights_come_from_another_run_and_are_pinned(tiny, root):
+    recipe = tiny()
+    first = launch.train(recipe, run="first", root=root, overrides={"train.total_images": 12})
+    overrides = {"init_from": "first", "train.total_images": 4, "method.lr": 1e-30}
+    second = launch.train(recipe, run="second", root=root, overrides=overrides)
+    other = launch.train(recipe, run="other", root=root, overrides={**overrides, "init_from": None})
+    start = Checkpoints(RunFolder(root, "first").checkpoints).newest()[1].tensors
+    found = Checkpoints(RunFolder(root, "second").checkpoints).newest()[1].tensors
+    far = Checkpoints(RunFolder(root, "other").checkpoints).newest()[1].tensors
+    weights = [name for name in start if name.startswith("method.G.") and name.endswith("weight")]
+    assert weights
+    assert all((start[name] - found[name]).abs().max() < 1e-12 for name in weights)
+    assert any((start[name] - far[name]).abs().max() > 1e-6 for name in weights)
+    pinned = RunFolder(root, "second").experiment().init_from
+    assert (pinned.uri, pinned.url) == ("first", first.checkpoint)
+    launch.resume("first", root=root, overrides={"train.total_images": 24})
+    assert launch.train(recipe, run="second", root=root, overrides=overrides) == second
+    assert other.params_sha256 != second.params_sha256
+
+
+def test_logs_follow_until_the_end(tiny, root, metrics):
+    seen = []
+
+    def follow():
+        thread = threading.Thread(target=lambda: seen.extend(launch.logs("x", root=root, follow=True)))
+        thread.start()
+        threads.append(thread)
+
+    threads = []
+    launch.train(tiny(), run="x", root=root, on_event=at(8, follow))
+    threads[0].join(10)
+    assert seen == metrics(root, "x") == list(launch.logs("x", root=root))
+
+
+def test_names_and_absent_runs(tiny, root):
+    for name in ("../x", "a/b", "", ".hidden", "x" * 101, "a b"):
+        with pytest.raises(ConfigError, match="can't name a run"):
+            launch.train(tiny(), run=name, root=root)
+    launch.train(tiny(), run="alpha", root=root, overrides={"train.total_images": 4})
+    with pytest.raises(RunError, match=r"There is no run 'alpa' in .*Did you mean 'alpha'\?"):
+        launch.resume("alpa", root=root)
+    minted = [launch.train(tiny(), root=root, overrides={"train.total_images": 4}).run for _ in range(2)]
+    assert minted[0] != minted[1]
+    assert all(name.startswith("pix2pix-") for name in minted)
+
+
+def test_early_stop_is_an_end(tiny, root):
+    train = {"validate_every_images": 4, "best_metric": "generator/l1", "best_mode": "max", "patience": 2}
+    result = launch.train(tiny(train=train), run="x", root=root)
+    assert result.stopped == "early"
+    said = []
+    assert launch.resume("x", root=root, say=said.append) == result
+    assert said == [f"The run x is finished: {result.images} images (early)."]
