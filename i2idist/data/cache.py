@@ -32,10 +32,19 @@ class ShardCache:
     """Shards of remote datasets, on this machine's disk."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        """Keep at most `max_bytes` in `folder`, but always the file that was asked for last."""
+        """Keep at most `max_bytes` in `folder`, but always the file that was asked for last.
+
+        Raises:
+            StorageError: the folder can't be made.
+        """
         self._folder = folder
         self._max_bytes = max_bytes
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"Can't cache shards in {folder}: {error}. Set data.cache_dir to another folder."
+            ) from error
 
     @contextmanager
     def _lock(self, name: str) -> Iterator[None]:
@@ -56,57 +65,67 @@ class ShardCache:
             StorageError: the storage can't be reached.
         """
         path = self._folder / f"{sha256}.file"
-        for _ in range(10):
-            try:
-                file = path.open("rb")
-            except FileNotFoundError:
-                with self._lock(sha256[:2]):
-                    if not path.exists():
-                        self._fetch(url, path, sha256, size)
-                continue  # another process may drop it before it is opened
-            os.utime(path)
-            return file
-        raise StorageError(f"{path} is dropped as soon as it is fetched. Raise data.cache_bytes.")
+        file = _opened(path)
+        if file is None:
+            with self._lock(sha256[:2]):
+                file = _opened(path) or self._fetch(url, path, sha256, size)
+        return file
 
     def discard(self, sha256: str) -> None:
         """Forget a file that turned out damaged."""
         (self._folder / f"{sha256}.file").unlink(missing_ok=True)
 
-    def _fetch(self, url: str, path: Path, sha256: str, size: int) -> None:
+    def _fetch(self, url: str, path: Path, sha256: str, size: int) -> BinaryIO:
+        """Fetch and keep a file. It is opened before others can see it, and so drop it."""
         part = path.with_name(f"{sha256}.{uuid.uuid4().hex}.part")
         try:
-            for attempt in (1, 2):
-                if not storage.exists(url):
-                    raise ShardError(f"Shard {url} is missing. Restore it from a copy, or pack the dataset again.")
-                storage.download(url, part)
-                problem = file_problem(part, sha256, size)
-                if not problem:
-                    break
-                if attempt == 2:
-                    raise ShardError(f"Shard {url} is damaged: {problem}. Restore it, or pack the dataset again.")
-            self._make_room(size)
-            os.replace(part, path)
+            self._download(url, part, sha256, size)
+            file = part.open("rb")
+            with self._lock("room"):
+                self._make_room(size)
+                os.replace(part, path)
+            return file
         finally:
             part.unlink(missing_ok=True)
 
+    def _download(self, url: str, part: Path, sha256: str, size: int) -> None:
+        problem = ""
+        for _ in range(2):  # what was harmed on the way comes whole the second time
+            if not storage.exists(url):
+                raise ShardError(f"Shard {url} is missing. Restore it from a copy, or pack the dataset again.")
+            storage.download(url, part)
+            problem = file_problem(part, sha256, size)
+            if not problem:
+                return
+        raise ShardError(f"Shard {url} is damaged: {problem}. Restore it, or pack the dataset again.")
+
     def _make_room(self, size: int) -> None:
-        with self._lock("room"):
-            found = []
-            for entry in os.scandir(self._folder):
-                try:
-                    stat = entry.stat()
-                except FileNotFoundError:
-                    continue  # dropped by a `discard` in another process
-                if entry.name.endswith((".part", ".tmp")) and time.time() - stat.st_mtime > ABANDONED_S:
-                    Path(entry.path).unlink(missing_ok=True)
-                if entry.name.endswith(".file"):
-                    found.append((stat.st_mtime, stat.st_size, entry.path))
-            total = size + sum(bytes_ for _, bytes_, _ in found)
-            for _, bytes_, oldest in sorted(found):
-                if total <= self._max_bytes:
-                    break
-                Path(oldest).unlink(missing_ok=True)
-                total -= bytes_
+        found = []
+        for entry in os.scandir(self._folder):
+            try:
+                stat = entry.stat()
+            except FileNotFoundError:
+                continue  # another process discarded it, or finished its download
+            if entry.name.endswith((".part", ".tmp")) and time.time() - stat.st_mtime > ABANDONED_S:
+                Path(entry.path).unlink(missing_ok=True)
+            if entry.name.endswith(".file"):
+                found.append((stat.st_mtime, stat.st_size, entry.path))
+        total = size + sum(taken for _, taken, _ in found)
+        for _, taken, oldest in sorted(found):
+            if total <= self._max_bytes:
+                break
+            Path(oldest).unlink(missing_ok=True)
+            total -= taken
+
+
+def _opened(path: Path) -> BinaryIO | None:
+    """The file, marked as just used; None if it isn't there."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return None
+    os.utime(file.fileno())
+    return file
 
 
 def file_problem(path: Path, sha256: str, size: int) -> str:

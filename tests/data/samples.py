@@ -26,7 +26,7 @@ def paired_samples(count, split="train"):
 
 
 def make_paired(dest, count=20, shard_bytes=12_000):
-    """About five samples a shard."""
+    """Four samples a shard."""
     return pack(paired_samples(count), str(dest), name="pairs", role="paired", shard_bytes=shard_bytes, workers=1)
 
 
