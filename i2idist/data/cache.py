@@ -91,9 +91,12 @@ class ShardCache:
     def _download(self, url: str, part: Path, sha256: str, size: int) -> None:
         problem = ""
         for _ in range(2):  # what was harmed on the way comes whole the second time
-            if not storage.exists(url):
-                raise ShardError(f"Shard {url} is missing. Restore it from a copy, or pack the dataset again.")
-            storage.download(url, part)
+            try:
+                storage.download(url, part)
+            except StorageError:
+                if storage.exists(url):
+                    raise
+                raise ShardError(f"Shard {url} is missing. Restore it, or pack the dataset again.") from None
             problem = file_problem(part, sha256, size)
             if not problem:
                 return

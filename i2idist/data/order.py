@@ -63,25 +63,24 @@ class Order:
 
     def samples(self, positions: Sequence[int] | Indices) -> Indices:
         """The samples at `positions`, (n,) int64 -> (n,) int64 in [0, length)."""
-        return np.array([self._sample(int(position)) for position in positions], dtype=np.int64)
+        places = np.asarray(positions, dtype=np.int64)
+        epochs, streams = places // self.length, places % self._batch // self._width
+        places = self._before(places, streams) - self._before(epochs * self.length, streams)
+        numbers, rows = np.divmod(places, self._block_size)
+        found = zip(epochs.tolist(), streams.tolist(), numbers.tolist(), rows.tolist(), strict=True)
+        return np.array([self._block(epoch, stream, number)[row] for epoch, stream, number, row in found], np.int64)
 
-    def _sample(self, position: int) -> int:
-        epoch = position // self.length
-        stream = position % self._batch // self._width
-        place = self._before(position, stream) - self._before(epoch * self.length, stream)
-        number, row = divmod(place, self._block_size)
-        return int(self._block(epoch, stream, number)[row])
-
-    def _before(self, position: int, stream: int) -> int:
-        """How many positions before `position` belong to `stream`."""
-        batches, rest = divmod(position, self._batch)
-        return batches * self._width + min(max(rest - stream * self._width, 0), self._width)
+    def _before(self, positions: Indices | int, streams: Indices) -> Indices:
+        """How many positions before each of `positions` belong to each of `streams`."""
+        batches, rest = np.divmod(positions, self._batch)
+        before: Indices = batches * self._width + np.clip(rest - streams * self._width, 0, self._width)
+        return before
 
     def _make_bounds(self, epoch: int) -> Indices:
         """(streams + 1,) where the ranges of an epoch begin and end, in the order of storage."""
+        streams = (np.arange(self.streams) - self._turn) % self.streams
         first, last = epoch * self.length, (epoch + 1) * self.length
-        turned = [(slot - self._turn) % self.streams for slot in range(self.streams)]
-        lengths = [self._before(last, stream) - self._before(first, stream) for stream in turned]
+        lengths = self._before(last, streams) - self._before(first, streams)
         return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
     def _make_pieces(self, epoch: int, stream: int) -> tuple[Indices, Indices]:

@@ -225,7 +225,7 @@ class Reader:
 
     def _look_ahead(self, stream: _Stream, positions: Indices, samples: Indices) -> None:
         """Fetch remote shards side by side, and before their samples are due."""
-        if self._cache:
+        if self._cache and not stream.reader.source.all_open:
             stream.reader.source.prefetch(samples)
             stream.reader.source.prefetch(stream.samples(positions + LOOK_AHEAD * self._batch_size))
 

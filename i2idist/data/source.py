@@ -18,7 +18,7 @@ from i2idist.data.cache import ShardCache
 from i2idist.data.manifest import Manifest, Pool, Shard
 from i2idist.data.order import Indices
 from i2idist.data.shards import Label, ShardIndex, check_bytes, check_index, parse_index
-from i2idist.errors import ShardError
+from i2idist.errors import ShardError, StorageError
 
 FETCHES = 8
 """Shards fetched at once."""
@@ -53,9 +53,12 @@ def read_index(url: str, shard: Shard, pool: Pool) -> ShardIndex:
         StorageError: the storage can't be reached.
     """
     where = storage.join(url, shard.index_name)
-    if not storage.exists(where):
-        raise ShardError(f"Index {where} is missing. Restore it from a copy, or pack the dataset again.")
-    data = storage.read_bytes(where)
+    try:
+        data = storage.read_bytes(where)
+    except StorageError:
+        if storage.exists(where):
+            raise
+        raise ShardError(f"Index {where} is missing. Restore it from a copy, or pack the dataset again.") from None
     found = hashlib.sha256(data).hexdigest()
     if found != shard.index_sha256:
         raise ShardError(
@@ -92,6 +95,11 @@ class PoolSource:
     def shards_of(self, samples: Indices) -> list[int]:
         """The shards that hold `samples`, each once."""
         return [int(n) for n in np.unique(np.searchsorted(self._starts, samples, side="right") - 1)]
+
+    @property
+    def all_open(self) -> bool:
+        """Whether every shard is at hand."""
+        return len(self._open) == len(self.counts)
 
     def prefetch(self, samples: Indices) -> None:
         """Begin to fetch the shards of `samples`, several at once; problems show when they are read."""
