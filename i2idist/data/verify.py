@@ -92,7 +92,8 @@ def _check_members(path: Path, url: str, index: ShardIndex, pool: Pool) -> None:
         raise ShardError(f"Shard {url} has {len(found)} members, its index {len(expected)}. Pack the dataset again.")
     for (name, offset, size), (wanted, wanted_size, wanted_offset) in zip(found, expected, strict=True):
         if (name, size) != (wanted, wanted_size) or wanted_offset not in (None, offset):
-            raise ShardError(f"Shard {url} has member {name} where its index has {wanted}. Pack the dataset again.")
+            place = "" if wanted_offset is None else f" at byte {wanted_offset}"
+            raise ShardError(f"Shard {url} has member {name} where its index has {wanted}{place}. Pack it again.")
 
 
 def _image_problems(path: Path, url: str, manifest: Manifest, index: ShardIndex) -> list[str]:

@@ -47,6 +47,14 @@ def test_seed_pool_and_epoch_change_the_order():
     assert (order([30] * 7).samples(range(n, 2 * n)) == base).mean() < 0.1
 
 
+def test_places_dont_tie_the_same_parts_of_two_pools():
+    def part_of_first_place(seed, pool):
+        return order([30] * 8, seed=seed, pool=pool).samples([0])[0] // 60
+
+    assert len({part_of_first_place(seed, "a") for seed in range(20)}) == 4
+    assert 0 < sum(part_of_first_place(seed, "a") == part_of_first_place(seed, "b") for seed in range(20)) < 15
+
+
 def test_an_order_is_shuffled_over_the_whole_range_of_a_stream():
     """Neighbours in storage are drawn far apart, and early places see late samples."""
     drawn = order([500, 500], batch_size=1, streams=1, block=200).samples(range(1000))

@@ -99,7 +99,13 @@ def test_a_resealed_archive_that_climbs_out_is_found(dataset):
 def test_a_resealed_index_that_disagrees_with_its_tar_is_found(dataset):
     url, manifest = dataset
     rewrite(url, manifest, lambda tar, index: index["keys"].__setitem__(0, "renamed"))
-    assert "has member s000.a.png where its index has renamed.a.png" in verify(url).problems[0]
+    assert "has member s000.a.png where its index has renamed.a.png at byte" in verify(url).problems[0]
+
+
+def test_a_resealed_index_that_points_beside_an_image_is_found(dataset):
+    url, manifest = dataset
+    rewrite(url, manifest, lambda tar, index: index["columns"]["a"]["offsets"].__setitem__(0, 1))
+    assert "has member s000.a.png where its index has s000.a.png at byte 1" in verify(url).problems[0]
 
 
 def test_a_resealed_index_that_points_outside_is_found(dataset):
