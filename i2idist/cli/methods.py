@@ -80,6 +80,7 @@ def _checks() -> Iterator[Check]:
     import torch
 
     from i2idist.launch.facts import code_revision, cpu_kind
+    from i2idist.launch.processes import cores
     from i2idist.launch.reap import reap
     from i2idist.recipe import recipes
 
@@ -88,7 +89,7 @@ def _checks() -> Iterator[Check]:
         yield _package(package)
     yield Check("code", "ok", code_revision() or "an installed wheel")
     yield Check("recipes", "ok" if recipes() else "failed", ", ".join(recipes()) or "none found")
-    yield Check("cpu", "ok", f"{len(os.sched_getaffinity(0))} cores, {cpu_kind()}")
+    yield Check("cpu", "ok", f"{cores()} cores, {cpu_kind()}")
     yield _cuda(torch)
     memory = psutil.virtual_memory().available / 2**30
     yield Check("memory", "ok" if memory > 4 else "warning", f"{memory:.1f} GiB free; Ray and two workers take about 3")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -25,6 +26,13 @@ def this_host() -> str:
         with suppress(OSError):
             parts.append(os.readlink(path) if path.is_symlink() else path.read_text().strip())
     return "/".join(parts)
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 
 from i2idist.errors import I2IError, RunError, StorageError
 from i2idist.experiment import Resources
+from i2idist.launch.processes import cores
 from i2idist.launch.reap import recorded
 from i2idist.launch.run_folder import RunFolder
 from i2idist.launch.signals import Interruption
@@ -84,9 +85,9 @@ def threads_on_cluster(workers: int) -> int:
     """Threads for each of `workers` spread over the cluster at RAY_ADDRESS, by its smallest node."""
     _connect()
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    cores = [int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]]
-    cores = [count for count in cores if count]
-    return max(1, min(cores, default=1) // math.ceil(workers / max(1, len(cores))))
+    sizes = [int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]]
+    sizes = [size for size in sizes if size]
+    return max(1, min(sizes, default=1) // math.ceil(workers / max(1, len(sizes))))
 
 
 def _connect() -> None:
@@ -111,9 +112,8 @@ def cluster(resources: Resources, say: Callable[[str], None]) -> Iterator[None]:
 
 
 def _start(resources: Resources, folder: str) -> None:
-    cores = os.cpu_count() or 1
     ray.init(
-        num_cpus=max(cores, resources.workers_range[1] * (resources.threads_per_worker or 1)),
+        num_cpus=max(cores(), resources.workers_range[1] * (resources.threads_per_worker or 1)),
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,

@@ -16,7 +16,7 @@ from i2idist.data.batches import share
 from i2idist.errors import RunError
 from i2idist.experiment import Experiment, differences, from_dict, may_change, method_class, read_experiment
 from i2idist.launch import lease, local
-from i2idist.launch.processes import Process
+from i2idist.launch.processes import Process, cores
 from i2idist.launch.reap import reap
 from i2idist.launch.run_folder import RunFolder, minted_name, runs_root
 from i2idist.launch.signals import Interruption
@@ -170,7 +170,7 @@ def _threads(experiment: Experiment) -> int:
         from i2idist.launch import ray
 
         return ray.threads_on_cluster(workers)
-    return max(1, len(os.sched_getaffinity(0)) // workers)
+    return max(1, cores() // workers)
 
 
 def _continue(folder: RunFolder, requested: Experiment, on_event: Tell, say: Say) -> Result:

@@ -222,6 +222,26 @@ def test_initial_weights_come_from_another_run_and_are_pinned(tiny, root):
     assert other.params_sha256 != second.params_sha256
 
 
+def test_runs_may_lie_in_an_object_store(tiny, root):
+    import fsspec
+
+    store = "memory://bucket/runs"
+    whole = launch.train(tiny(), run="x", root=root)
+
+    def ask():
+        launch.stop("x", root=store)
+        time.sleep(1.3)
+
+    try:
+        assert launch.train(tiny(), run="x", root=store, on_event=at(16, ask)).stopped == "stop"
+        result = launch.resume("x", root=store)
+        assert result.checkpoint == "memory://bucket/runs/x/checkpoints/images-000000000048"
+        assert result.params_sha256 == whole.params_sha256
+        assert [e["images"] for e in launch.logs("x", root=store) if e["event"] == "metrics"] == list(range(4, 49, 4))
+    finally:
+        fsspec.filesystem("memory").rm("/bucket", recursive=True)
+
+
 def test_logs_follow_until_the_end(tiny, root, metrics):
     seen = []
 
