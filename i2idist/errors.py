@@ -80,6 +80,18 @@ class ConformanceError(I2IError):
     exit_code = 7
 
 
+class TrackingError(I2IError):
+    """An MLflow server or model registry that can't be reached, or refuses."""
+
+    exit_code = 8
+
+
+class CatalogError(I2IError):
+    """A catalog that can't be reached, is of a newer version, or doesn't know a name."""
+
+    exit_code = 8
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the closest of `known`, or a list of what is known."""
     options = sorted(known)
