@@ -89,7 +89,13 @@ class TrackingError(I2IError):
 class CatalogError(I2IError):
     """A catalog that can't be reached, is of a newer version, or doesn't know a name."""
 
-    exit_code = 8
+    exit_code = 9
+
+
+class ServiceError(I2IError):
+    """A server beside i2idist that can't be started, or doesn't answer."""
+
+    exit_code = 10
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
