@@ -12,12 +12,13 @@ MODULES = {
 }
 
 HOMES = {
-    "ray": ("i2idist.launch.ray",),
+    "ray": ("i2idist.launch.ray", "i2idist.launch.actors"),
     "fsspec": ("i2idist.storage",),
     "s3fs": ("i2idist.storage",),
     "mlflow": (),
     "optuna": (),
-    "sqlalchemy": (),
+    "sqlalchemy": ("i2idist.catalog",),
+    "alembic": ("i2idist.catalog",),
     "typer": ("i2idist.cli",),
     "jobs": (),
     "services": (),
@@ -40,7 +41,7 @@ ALLOWED = {
 """What a part may import of i2idist itself. Parts that aren't listed are only held to HIGHER."""
 
 TORCH_ALONE = ("i2idist.methods", "i2idist.nn", "i2idist.losses", "i2idist.method", "i2idist.randomness")
-HIGHER = {"i2idist.cli": (), "i2idist.launch": ("i2idist.cli", "i2idist.demo")}
+HIGHER = {"i2idist.cli": (), "i2idist.launch": ("i2idist.cli", "i2idist.demo", "i2idist.translate")}
 """Parts that nobody below them imports, and who else may."""
 
 

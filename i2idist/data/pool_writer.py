@@ -69,10 +69,11 @@ class _Column:
         )
 
 
-class _OpenShard:
+class ShardWriter:
     """A shard being written to a scratch file."""
 
     def __init__(self, path: Path, domains: Sequence[str]) -> None:
+        """Begin a shard at `path`, of samples with images in `domains`."""
         self.path = path
         self.tar = TarWriter(path)
         self._domains = domains
@@ -82,6 +83,7 @@ class _OpenShard:
         self._source: list[bytes] = []
 
     def add(self, sample: Prepared, files: Files) -> None:
+        """Append a sample, whose images are `files`."""
         for domain, column in self._columns.items():
             if domain in files:
                 data, found = files[domain]
@@ -97,11 +99,12 @@ class _OpenShard:
         self._source.append(sample.source)
 
     def done(self, options: str) -> ShardIndex:
+        """Finish the tar; `options` says, with the samples' sources, what it was made from."""
         sha256 = self.tar.close()
-        labels = None if self._labels[0] is None else self._labels
+        labels = None if self._labels[:1] in ([], [None]) else self._labels
         return ShardIndex(
             version=INDEX_VERSION,
-            source=_source_of(options, self._source),
+            source=source_of(options, self._source),
             tar_bytes=self.tar.size,
             tar_sha256=sha256,
             keys=self._keys,
@@ -110,7 +113,8 @@ class _OpenShard:
         )
 
 
-def _source_of(options: str, sources: Sequence[bytes]) -> str:
+def source_of(options: str, sources: Sequence[bytes]) -> str:
+    """The hash that an index gives as its shard's source."""
     return hashlib.sha256(options.encode() + b"".join(sources)).hexdigest()
 
 
@@ -126,7 +130,7 @@ class PoolWriter:
         self._shard_bytes = shard_bytes
         self._options = f"{INDEX_VERSION} {shard_bytes} {self._stem} {' '.join(domains)}\n"
         self._scratch = scratch / f"{split}-{pool}.tar"
-        self._open: _OpenShard | None = None
+        self._open: ShardWriter | None = None
         self._shards: list[Shard] = []
         self.columns: list[Mapping[str, Column]] = []
         self._waiting: list[Prepared] = []
@@ -166,7 +170,7 @@ class PoolWriter:
         """Keep the next finished shard if the waiting samples made it, else write anew from here."""
         waiting, self._waiting = self._waiting, []
         shard, index = self._finished.popleft()
-        if _source_of(self._options, [sample.source for sample in waiting]) == index.source:
+        if source_of(self._options, [sample.source for sample in waiting]) == index.source:
             self._shards.append(shard)
             self.columns.append(index.columns)
             return
@@ -175,13 +179,13 @@ class PoolWriter:
             self._append(sample)
 
     def _append(self, sample: Prepared) -> None:
-        self._open = self._open or _OpenShard(self._scratch, self._domains)
+        self._open = self._open or ShardWriter(self._scratch, self._domains)
         self._open.add(sample, sample.files or sample.encode())
         if self._open.tar.size >= self._shard_bytes:
             self._finish_shard(self._open)
             self._open = None
 
-    def _finish_shard(self, open_shard: _OpenShard) -> None:
+    def _finish_shard(self, open_shard: ShardWriter) -> None:
         """Store the tar, then its index: a shard without an index is not finished."""
         index = open_shard.done(self._options)
         name, data = self._name(len(self._shards)), to_json(index)

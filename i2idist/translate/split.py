@@ -6,16 +6,14 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from i2idist import storage
 from i2idist.data.batches import Labelled
-from i2idist.data.images import Array
 from i2idist.data.manifest import FILE_NAME, Manifest, load_manifest
 from i2idist.data.pack import Sample, pack
 from i2idist.data.reader import DataSettings, Reader
+from i2idist.data.transforms import to_pixels
 from i2idist.model import Translator
 
 _BATCH = 64
@@ -98,9 +96,3 @@ def _samples(part: Translated, split: str) -> Iterator[Sample]:
         source = to_pixels(x)
         for code, output in enumerate(outputs):
             yield Sample(f"{key}-{code}", split, {"a": source, "b": to_pixels(output)}, label)
-
-
-def to_pixels(image: Tensor) -> Array:
-    """(C, H, W) float in [-1, 1] -> (H, W, C) uint8, without the last axis for one channel."""
-    levels = ((image + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-    return np.ascontiguousarray(levels[..., 0] if levels.shape[2] == 1 else levels)

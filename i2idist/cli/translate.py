@@ -1,0 +1,146 @@
+"""`i2idist translate`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from i2idist.errors import ConfigError
+
+if TYPE_CHECKING:
+    from i2idist.translate import Progress as Done
+
+
+class _Launcher(StrEnum):
+    RAY = "ray"
+    LOCAL = "local"
+
+
+class _Target(StrEnum):
+    A = "a"
+    B = "b"
+
+
+class _Device(StrEnum):
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+def translate(
+    model_uri: Annotated[str, typer.Argument(help="A model's folder, or models:/NAME@ALIAS or models:/NAME/VERSION.")],
+    dataset_url: Annotated[str, typer.Argument(help="A packed dataset, generated:NAME, or a folder of images.")],
+    out_url: Annotated[str, typer.Argument(help="The folder in which this job gets a folder of its own.")],
+    num_samples: Annotated[int, typer.Option(min=1, help="Codes for each image.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the codes.")] = 0,
+    split: Annotated[str | None, typer.Option(help="One split. Default: all of them.")] = None,
+    domain: Annotated[str | None, typer.Option(help="The dataset's domain to read. Default: the model's.")] = None,
+    target: Annotated[_Target, typer.Option(help="Translate to b; to a, where the method goes both ways.")] = _Target.B,
+    size: Annotated[
+        str,
+        typer.Option(help="Resize to 128, or 128x96 for height x width; trained: as in training; stored: as it is."),
+    ] = "trained",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 16,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each worker; another number gives other bits.")] = 1,
+    device: Annotated[_Device, typer.Option(help="What computes.")] = _Device.AUTO,
+    launcher: Annotated[_Launcher, typer.Option(help="A pool of Ray actors, or this process.")] = _Launcher.RAY,
+    workers: Annotated[int | None, typer.Option(min=1, help="Actors. Default: as many as there are cores for.")] = None,
+    max_errors: Annotated[int, typer.Option(min=0, help="Images that may fail; one more ends the job.")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="End with one JSON object on stdout.")] = False,
+) -> None:
+    """Translate a dataset or a folder of images with a trained model, into a dataset.
+
+    Killed and started again, it keeps what is finished and makes the rest, to the same bytes.
+    """
+    from i2idist.translate import Options
+    from i2idist.translate import translate as run
+
+    options = Options(
+        num_samples=num_samples,
+        seed=seed,
+        target=target.value,
+        size=_size(size),
+        batch_size=batch_size,
+        threads=threads,
+        device=device.value,
+    )
+    with _Bar() as bar:
+        result = run(
+            model_uri,
+            dataset_url,
+            out_url,
+            options,
+            split=split,
+            domain=domain,
+            launcher=launcher.value,
+            workers=workers,
+            max_errors=max_errors,
+            on_progress=bar.show,
+            say=bar.say,
+        )
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(result)))
+    else:
+        _print(result)
+
+
+def _print(result: Any) -> None:
+    kept = f", {result.kept} of them kept from before" if result.kept else ""
+    typer.echo(f"{result.outputs:,} translations of {result.inputs:,} images in {result.shards} shards{kept}")
+    if result.limited_by:
+        spent = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in result.stages.items())
+        typer.echo(f"{result.images_per_s:.1f} images/s, limited by: {result.limited_by} (workers' seconds: {spent})")
+    if result.errors:
+        typer.echo(f"{result.errors} images couldn't be translated: see {result.url}/errors.jsonl")
+    typer.echo(result.url)
+
+
+def _size(text: str) -> Any:
+    sides = text.split("x")
+    if text in ("trained", "stored"):
+        return text
+    if len(sides) > 2 or not all(side.isascii() and side.isdigit() for side in sides):
+        raise ConfigError(f"--size is {text!r}; write 128, or 128x96 for height x width, or trained, or stored.")
+    return int(sides[0]), int(sides[-1])
+
+
+class _Bar:
+    """Progress on stderr: a bar on a terminal, else the messages alone."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("translating"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[errors]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task("translating", total=None, rate="", errors="")
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def say(self, message: str) -> None:
+        """Print a message above the bar."""
+        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, done: Done) -> None:
+        """Move the bar."""
+        errors = f"{done.errors} bad" if done.errors else ""
+        rate = f"{done.images_per_s:.1f} images/s"
+        self._progress.update(self._task, completed=done.done, total=done.total, rate=rate, errors=errors)

@@ -1,0 +1,271 @@
+"""What is translated: a packed dataset or a plain folder of images, cut into work items that depend on it alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from i2idist import storage
+from i2idist.data.images import Array, decode, open_picture
+from i2idist.data.inspect import open_pool
+from i2idist.data.layouts import folder
+from i2idist.data.manifest import FILE_NAME, Manifest, load_manifest
+from i2idist.data.pack import Sample
+from i2idist.data.shards import MAX_KEY, Label
+from i2idist.data.source import PoolSource
+from i2idist.errors import ConfigError, DataError, SampleError, nearest
+from i2idist.method import Domain
+
+FOLDER_ITEM = 256
+"""Images of a plain folder that make one work item, and so one shard of translations."""
+
+_HASHERS = 8
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_CODE_DIGITS = 8  # room in a key for the number of a code
+
+
+@dataclass(frozen=True)
+class File:
+    """An image of a plain folder: its key, URL, and the SHA-256 of its bytes."""
+
+    key: str
+    url: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """One work item: a shard of the input, which becomes a shard of the output.
+
+    Attributes:
+        number: its place among the items.
+        split: of the dataset.
+        name: of the shard, `SPLIT/POOL-00000.tar`.
+        start: place in the split of its first image, by which codes are keyed.
+        count: its samples.
+        sha256: of the input shard; of the list of files for a plain folder.
+        files: a plain folder's.
+    """
+
+    number: int
+    split: str
+    name: str
+    start: int
+    count: int
+    sha256: str
+    files: tuple[File, ...] = ()
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is translated.
+
+    Attributes:
+        url: the dataset's, or the folder's.
+        name: the dataset's; for a folder, its last part.
+        role: the dataset's; `images` for a folder.
+        digest: the dataset's; for a folder, of the names and contents of its images.
+        domain: whose images are read; None for a folder.
+        label_kind: as in a manifest.
+        labels: likewise.
+        items: the work.
+    """
+
+    url: str
+    name: str
+    role: str
+    digest: str
+    domain: str | None
+    label_kind: str
+    labels: tuple[str, ...]
+    items: tuple[Item, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Samples by split."""
+        counts: dict[str, int] = {}
+        for item in self.items:
+            counts[item.split] = counts.get(item.split, 0) + item.count
+        return counts
+
+    def without_items(self) -> Inputs:
+        """A copy that is small however many files there are."""
+        return replace(self, items=())
+
+
+def find_inputs(url: str, source: Domain, *, split: str | None = None, domain: str | None = None) -> Inputs:
+    """Look at a packed dataset, or a plain folder of images.
+
+    Args:
+        url: the folder, in any storage.
+        source: the domain that the model translates from.
+        split: take one split; None: all of them.
+        domain: the dataset's domain to read; None: its only one, or the one named as the model's.
+
+    Raises:
+        ConfigError: no such split or domain, or the domain's images don't fit the model.
+        DataError: there are no images, or two would have one key.
+        StorageError: the storage can't be reached.
+    """
+    if storage.exists(storage.join(url, FILE_NAME)):
+        return _packed(url, load_manifest(url), source, split, domain)
+    if domain is not None:
+        raise ConfigError(f"{url} is a folder of images without domains, so --domain {domain} means nothing there.")
+    return _folder(url, split)
+
+
+def _packed(url: str, manifest: Manifest, source: Domain, split: str | None, domain: str | None) -> Inputs:
+    chosen = manifest.domain(domain or _domain_for(url, manifest, source))
+    if chosen.channels != source.channels:
+        raise ConfigError(
+            f"The images of '{chosen.name}' in {url} have {chosen.channels} channels; the model takes "
+            f"{source.channels}, of domain '{source.name}'. Choose another --domain, dataset or model."
+        )
+    items: list[Item] = []
+    for name in [split] if split is not None else list(manifest.splits):
+        start = 0
+        for shard in manifest.pool(name, chosen.name).shards:
+            items.append(Item(len(items), name, shard.name, start, shard.count, shard.sha256))
+            start += shard.count
+    return Inputs(
+        url=url,
+        name=manifest.name,
+        role=manifest.role,
+        digest=manifest.digest,
+        domain=chosen.name,
+        label_kind=manifest.label_kind,
+        labels=manifest.labels,
+        items=tuple(items),
+    )
+
+
+def _domain_for(url: str, manifest: Manifest, source: Domain) -> str:
+    names = [domain.name for domain in manifest.domains]
+    if len(names) == 1:
+        return names[0]
+    if source.name in names:
+        return source.name
+    raise ConfigError(f"{url} has the domains {names}, and none called '{source.name}' as the model's: set --domain.")
+
+
+def _folder(url: str, split: str | None) -> Inputs:
+    if not storage.exists(url):
+        raise DataError(f"There is nothing at {url}. Check the spelling.")
+    samples = list(folder(url).samples)
+    known = {sample.split for sample in samples}
+    if split is not None and split not in known:
+        raise ConfigError(f"{url} has no split '{split}'.{nearest(split, known)}")
+    samples = [sample for sample in samples if split in (None, sample.split)]
+    _refuse_doubles(samples)
+    with ThreadPoolExecutor(_HASHERS, "i2idist-hash") as threads:
+        files = list(threads.map(_hashed, samples))
+    items: list[Item] = []
+    for name in dict.fromkeys(sample.split for sample in samples):
+        mine = [file for sample, file in zip(samples, files, strict=True) if sample.split == name]
+        for number, start in enumerate(range(0, len(mine), FOLDER_ITEM)):
+            part = tuple(mine[start : start + FOLDER_ITEM])
+            shard = f"{name}/samples-{number:05d}.tar"
+            items.append(Item(len(items), name, shard, start, len(part), _digest(part), part))
+    digest = hashlib.sha256("".join(f"{item.name} {item.sha256}\n" for item in items).encode()).hexdigest()
+    return Inputs(url, url.rstrip("/").rsplit("/", 1)[-1], "images", digest, None, "none", (), tuple(items))
+
+
+def _refuse_doubles(samples: Sequence[Sample]) -> None:
+    seen: dict[tuple[str, str], str] = {}
+    for sample in samples:
+        other = seen.setdefault((sample.split, sample.key), sample.where)
+        if other != sample.where:
+            raise DataError(f"{other} and {sample.where} would both be called {sample.key!r}. Rename one.")
+
+
+def _hashed(sample: Sample) -> File:
+    return File(sample.key, sample.origin, hashlib.sha256(storage.read_bytes(sample.origin)).hexdigest())
+
+
+def _digest(files: Iterable[File]) -> str:
+    return hashlib.sha256("".join(f"{file.key} {file.sha256}\n" for file in files).encode()).hexdigest()
+
+
+class InputReader:
+    """Reads the images of work items; one for each worker. Its methods may be called from several threads."""
+
+    def __init__(self, inputs: Inputs, channels: int) -> None:
+        """Read `inputs` (items aren't needed) as images of `channels`."""
+        self._inputs, self._channels = inputs, channels
+        self._manifest: Manifest | None = None
+        self._pools: dict[str, PoolSource] = {}
+
+    def open(self, item: Item) -> None:
+        """Make an item's samples readable.
+
+        Raises:
+            DataError: its shard is missing or damaged as a whole, or the dataset is no longer the one of the job.
+            StorageError: the storage can't be reached.
+        """
+        if self._inputs.domain is None or not item.count:
+            return
+        if self._manifest is None:
+            self._manifest = load_manifest(self._inputs.url)
+            if self._manifest.digest != self._inputs.digest:
+                raise DataError(f"The dataset at {self._inputs.url} was replaced while it was translated: start again.")
+        if item.split not in self._pools:
+            domain = self._inputs.domain
+            self._pools[item.split] = open_pool(self._inputs.url, self._manifest, item.split, domain)
+        self._pools[item.split].key(item.start)
+
+    def close(self) -> None:
+        """Let go of files and threads."""
+        for pool in self._pools.values():
+            pool.close()
+
+    def key(self, item: Item, row: int) -> str:
+        """The key of a sample."""
+        return item.files[row].key if item.files else self._pools[item.split].key(item.start + row)
+
+    def label(self, item: Item, row: int) -> Label:
+        """The label of a sample."""
+        return None if item.files else self._pools[item.split].label(item.start + row)
+
+    def read(self, item: Item, row: int) -> Array | None:
+        """The pixels of a sample, (C, H, W) uint8 or uint16; None where it has no image in the domain.
+
+        Raises:
+            SampleError, ShardError: it can't be read.
+            DataError: a file of a plain folder changed since it was listed.
+            StorageError: the storage can't be reached.
+        """
+        key = self.key(item, row)
+        if len(key) > MAX_KEY - _CODE_DIGITS:
+            raise SampleError(f"The key {key!r} leaves no room for the number of a code. Shorten the name.")
+        return self._read_file(item.files[row]) if item.files else self._read_packed(item, row)
+
+    def _read_packed(self, item: Item, row: int) -> Array | None:
+        assert self._manifest is not None and self._inputs.domain is not None, "open() comes first"
+        domain = self._manifest.domain(self._inputs.domain)
+        data, where = self._pools[item.split].read(item.start + row, [domain.name])[0]
+        return decode(data, domain.channels, domain.bits, where) if data else None
+
+    def _read_file(self, file: File) -> Array:
+        data = storage.read_bytes(file.url)
+        if hashlib.sha256(data).hexdigest() != file.sha256:
+            raise DataError(f"{file.url} changed while the folder was translated: start again.")
+        return _with_channels(open_picture(data, file.url), self._channels, file.url)
+
+
+def _with_channels(pixels: Array, channels: int, where: str) -> Array:
+    """(H, W, C) as (channels, H, W), by Pillow's conversion between grey, colour and colour with transparency."""
+    pixels = pixels if pixels.ndim == 3 else pixels[:, :, None]
+    found = pixels.shape[2]
+    if found != channels:
+        if pixels.dtype != np.uint8 or found not in _MODES or channels not in _MODES:
+            raise SampleError(
+                f"{where} has {found} channels of {pixels.dtype}, the model takes {channels}. Convert the image."
+            )
+        image = Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if found == 1 else pixels))
+        pixels = np.asarray(image.convert(_MODES[channels])).reshape(*pixels.shape[:2], channels)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))

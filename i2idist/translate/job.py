@@ -1,0 +1,255 @@
+"""A translation job: what decides every byte of its output, and the digest that names it.
+
+Equal digests give equal bytes on the same kind of processor, however many workers there are and however often they
+are killed; so a job that is started again finds by its digest what is done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import PIL
+import torch
+from PIL import features
+
+from i2idist import model, storage
+from i2idist.errors import ConfigError, DataError
+from i2idist.method import Domain
+from i2idist.model import ModelCard, Translator
+from i2idist.translate.inputs import Inputs, find_inputs
+
+FORMAT = 1
+"""Raised whenever the same job would give other bytes."""
+
+JOB_FILE, ERRORS_FILE, SUCCESS_FILE = "job.json", "errors.jsonl", "_SUCCESS"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a person may choose that changes the output.
+
+    Attributes:
+        num_samples: codes for each image.
+        seed: of the codes, which are keyed by (seed, sample, place in the split).
+        target: the domain to translate to: `b`, or `a` for methods that go both ways.
+        size: (height, width) that images are resized to; `trained`: the model's; `stored`: each keeps its own.
+        batch_size: images, and outputs, that are computed at once.
+        threads: threads of each worker. One by default: then neither cores nor workers change the bits.
+        device: `auto` takes CUDA where this process has it.
+    """
+
+    num_samples: int = 1
+    seed: int = 0
+    target: Literal["a", "b"] = "b"
+    size: tuple[int, int] | Literal["trained", "stored"] = "trained"
+    batch_size: int = 16
+    threads: int = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing.
+
+        Raises:
+            ConfigError: a number out of range, or an unknown word.
+        """
+        for name in ("num_samples", "batch_size", "threads"):
+            if vars(self)[name] < 1:
+                raise ConfigError(f"{name} is {vars(self)[name]}: it must be at least 1.")
+        if self.target not in ("a", "b"):
+            raise ConfigError(f"target is {self.target!r}: it is 'b', or 'a' for methods that go both ways.")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ConfigError(f"device is {self.device!r}: it is 'auto', 'cpu' or 'cuda'.")
+        if isinstance(self.size, tuple) and min(self.size) < 1:
+            raise ConfigError(f"size is {self.size}: heights and widths are at least 1.")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model, pinned.
+
+    Attributes:
+        uri: what a worker loads: a folder's URL, or `models:/NAME/VERSION`.
+        name: the registered name; for a folder, its last part.
+        version: the registered version, if it is one.
+        run_id: of the MLflow run that made it, if known.
+        card: what its `model.json` says.
+    """
+
+    uri: str
+    name: str
+    version: str | None
+    run_id: str | None
+    card: ModelCard
+
+    @property
+    def label(self) -> str:
+        """Name and version, as part of a file name."""
+        name = re.sub(r"[^A-Za-z0-9_-]+", "-", self.name).strip("-")[:40] or "model"
+        return f"{name}-v{self.version}" if self.version else name
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job, whole: what workers need, and what names it.
+
+    Attributes:
+        model: the model.
+        inputs: what is translated.
+        options: device resolved.
+        out: the folder that job folders go into.
+        max_errors: bad inputs that are put up with; no part of the digest.
+    """
+
+    model: Model
+    inputs: Inputs
+    options: Options
+    out: str
+    max_errors: int
+
+    @property
+    def source(self) -> Domain:
+        """The domain that is translated from."""
+        domains = self.model.card.domains
+        return domains.a if self.options.target == "b" else domains.b
+
+    @property
+    def target(self) -> Domain:
+        """The domain that is translated to."""
+        domains = self.model.card.domains
+        return domains.b if self.options.target == "b" else domains.a
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) that images are resized to; None: each keeps its own."""
+        if self.options.size == "stored":
+            return None
+        return (self.source.height, self.source.width) if self.options.size == "trained" else self.options.size
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of everything that decides the output, as 64 hexadecimal digits."""
+        return hashlib.sha256(json.dumps(self._decisive(), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """The job folder's name."""
+        return f"{self.model.label}-{self.digest[:12]}"
+
+    @property
+    def url(self) -> str:
+        """The job's folder."""
+        return storage.join(self.out, self.name)
+
+    def file(self, name: str) -> str:
+        """The URL of a file of the job."""
+        return storage.join(self.url, name)
+
+    def for_workers(self) -> Job:
+        """A copy without the work items; it has the digest of the whole."""
+        copy = dataclasses.replace(self, inputs=self.inputs.without_items())
+        vars(copy)["digest"] = self.digest
+        return copy
+
+    def describe(self) -> dict[str, Any]:
+        """What `job.json` says: the digest's ingredients, and where they came from."""
+        found = self.model
+        lineage = {"uri": found.uri, "name": found.name, "version": found.version, "run_id": found.run_id}
+        return {
+            "digest": self.digest,
+            **self._decisive(),
+            "model": lineage | {"lineage": dict(found.card.lineage)},
+            "dataset_url": self.inputs.url,
+            "items": len(self.inputs.items),
+        }
+
+    def _decisive(self) -> dict[str, Any]:
+        card = {key: value for key, value in dataclasses.asdict(self.model.card).items() if key != "lineage"}
+        return {
+            "format": FORMAT,
+            "card": card,
+            "dataset_digest": self.inputs.digest,
+            "domain": self.inputs.domain,
+            "splits": list(self.inputs.counts),
+            "options": dataclasses.asdict(self.options) | {"size": list(self.size) if self.size else "stored"},
+            "versions": _versions(),
+        }
+
+
+def _versions() -> dict[str, str | None]:
+    """Of what computes and of what encodes."""
+    return {"torch": torch.__version__, "pillow": PIL.__version__, "zlib": features.version("zlib")}
+
+
+def make_job(
+    model_uri: str,
+    dataset_url: str,
+    out_url: str,
+    options: Options,
+    *,
+    split: str | None,
+    domain: str | None,
+    max_errors: int,
+) -> Job:
+    """Resolve the model's alias to a version, look at the data, and try one forward pass.
+
+    Raises:
+        ConfigError: model, data and options don't fit each other.
+        DataError: there is nothing to translate.
+        StorageError: storage can't be reached.
+    """
+    if max_errors < 0:
+        raise ConfigError(f"max_errors is {max_errors}: it must be 0 or more.")
+    found, translator = pin_model(model_uri)
+    if options.device == "auto":
+        options = dataclasses.replace(options, device="cuda" if torch.cuda.is_available() else "cpu")
+    source = found.card.domains.a if options.target == "b" else found.card.domains.b
+    inputs = find_inputs(absolute(dataset_url), source, split=split, domain=domain)
+    job = Job(found, inputs, options, absolute(out_url), max_errors)
+    if not inputs.items:
+        raise DataError(f"There are no images to translate at {inputs.url}.")
+    _try_out(translator, job)
+    return job
+
+
+def _try_out(translator: Translator, job: Job) -> None:
+    """Let what can't work be refused before anything is written."""
+    height, width = job.size or (job.source.height, job.source.width)
+    blank = torch.zeros(1, job.source.channels, height, width)
+    codes = translator.draw_codes(torch.arange(1), job.options.num_samples, job.options.seed)
+    translator.translate(blank, codes[:, :1], target=job.options.target)
+
+
+def pin_model(uri: str) -> tuple[Model, Translator]:
+    """The model that a URI names now: an alias is resolved to a version here, once.
+
+    Raises:
+        SourceError: there is no such model.
+        StorageError: storage can't be reached.
+    """
+    if uri.startswith(("models:/", "runs:/")):
+        from i2idist.tracking.registry import resolve
+
+        found = resolve(uri)
+        translator = model.load(found.folder_url)
+        name = found.name or found.uri.rstrip("/").rsplit("/", 1)[-1]
+        return Model(found.uri, name, found.version, found.run_id, translator.card), translator
+    url = absolute(uri)
+    translator = model.load(url)
+    return Model(url, url.rsplit("/", 1)[-1], None, _run_id(translator.card.lineage), translator.card), translator
+
+
+def _run_id(lineage: Mapping[str, Any]) -> str | None:
+    found = lineage.get("mlflow_run_id")
+    return None if found is None else str(found)
+
+
+def absolute(url: str) -> str:
+    """A URL that means the same to workers elsewhere on this machine."""
+    return str(storage.local_path(url).resolve()) if storage.is_local(url) else url.rstrip("/")

@@ -1,0 +1,356 @@
+"""The driver's side of a translation: workers, progress, what is counted and written at the end.
+
+```
+OUT/<model>-<job digest>/job.json          what the digest was taken of, and the model's lineage; written first
+                         SPLIT/POOL-*.tar  translations; see `shard`
+                         errors.jsonl      the inputs that couldn't be translated, where there are any
+                         manifest.json     the folder as a dataset, which every command and reader takes
+                         _SUCCESS          written last, when a census has found every file
+```
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+
+from i2idist import storage
+from i2idist.data import manifest as manifests
+from i2idist.data.cache import default_folder
+from i2idist.data.manifest import SCHEMA_VERSION, ImageDomain, Manifest, Pool, Shard
+from i2idist.errors import ConfigError, DataError
+from i2idist.translate.job import ERRORS_FILE, JOB_FILE, SUCCESS_FILE, Job, Options, make_job
+from i2idist.translate.ledger import recorded
+from i2idist.translate.shard import STAGES, Done, ShardTranslator, too_many
+
+MAX_ERRORS = 100
+_LEFT_OVER = re.compile(r"\..*\.tmp")
+_FIRST = 3
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a translation is.
+
+    Attributes:
+        done: samples that were looked at.
+        total: of them all.
+        images_per_s: translations made a second, of the work items finished in this launch.
+        errors: inputs that couldn't be translated.
+    """
+
+    done: int
+    total: int
+    images_per_s: float
+    errors: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a translation made.
+
+    Attributes:
+        url: the job's folder.
+        job_digest: see `job`.
+        model: the name of the model.
+        model_version: its version, where it is registered.
+        run_id: the MLflow run that made it, if known.
+        dataset_digest: of the input.
+        digest: of the translations as a dataset.
+        shards: of the output.
+        kept: how many of them an earlier launch had finished.
+        inputs: images that were translated.
+        outputs: translations.
+        errors: images that couldn't be translated, listed in `errors.jsonl`.
+        seconds: that this launch took.
+        images_per_s: translations made a second in this launch, start and end included.
+        stages: seconds that workers spent reading and decoding, computing, encoding, writing.
+        limited_by: the stage that took longest; None where nothing was left to do.
+    """
+
+    url: str
+    job_digest: str
+    model: str
+    model_version: str | None
+    run_id: str | None
+    dataset_digest: str
+    digest: str
+    shards: int
+    kept: int
+    inputs: int
+    outputs: int
+    errors: int
+    seconds: float
+    images_per_s: float
+    stages: dict[str, float]
+    limited_by: str | None
+
+
+def translate(
+    model_uri: str,
+    dataset_url: str,
+    out_url: str,
+    options: Options | None = None,
+    *,
+    split: str | None = None,
+    domain: str | None = None,
+    launcher: Literal["ray", "local"] = "ray",
+    workers: int | None = None,
+    max_errors: int = MAX_ERRORS,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    say: Callable[[str], None] = lambda message: None,
+) -> Result:
+    """Translate a packed dataset, or a folder of images, into `OUT/<model>-<job digest>`.
+
+    The same call again keeps what is finished and unharmed and makes the rest, to the same bytes; with other options,
+    data or weights it is another job, in another folder.
+
+    Args:
+        model_uri: a model's folder, or `models:/NAME@ALIAS`, which is resolved once.
+        dataset_url: a packed dataset, `generated:...`, or a folder of images, which is read twice: its digest first.
+        out_url: the folder for job folders.
+        options: what else decides the output.
+        split: one split; None: all of them.
+        domain: the dataset's domain to read; None: its only one, or the one named as the model's source.
+        launcher: `ray`: a pool of actors; `local`: this process alone. The bytes are the same.
+        workers: actors; None: as many as there are cores, or GPUs, for.
+        max_errors: images that may fail; one more ends the job.
+        on_progress: called now and then.
+        say: told what a person waits for.
+
+    Raises:
+        ConfigError: model, data and options don't fit each other.
+        DataError: data that can't be read, or too many bad images.
+        RunError: workers died too often.
+        StorageError: storage can't be reached.
+    """
+    if launcher not in ("ray", "local"):
+        raise ConfigError(f"launcher is {launcher!r}: it is 'ray' or 'local'.")
+    if workers is not None and (workers < 1 or (launcher == "local" and workers > 1)):
+        raise ConfigError(f"workers is {workers}: it is at least 1, and 1 for launcher=local.")
+    begun = time.monotonic()
+    job = make_job(
+        model_uri,
+        _resolved(dataset_url),
+        out_url,
+        options or Options(),
+        split=split,
+        domain=domain,
+        max_errors=max_errors,
+    )
+    say(f"Translating {sum(job.inputs.counts.values()):,} images by {job.model.label} into {job.url}")
+    storage.write_bytes(job.file(JOB_FILE), _json(job.describe()))
+    tally = _Tally(job, on_progress)
+    with recorded(job, say) as ledger:
+        for done in _results(job, launcher, workers, tally.report, say):
+            tally.add(done)
+            ledger.done(done)
+        results = sorted(tally.results, key=lambda done: done.item)
+        digest = _finish(job, results)
+    return _summary(job, results, digest, time.monotonic() - begun)
+
+
+def _resolved(url: str) -> str:
+    """The folder of a generated dataset; other URLs pass through."""
+    if not url.startswith("generated:"):
+        return url
+    from i2idist.data.generated import resolve
+
+    return resolve(url, str(default_folder().parent / "generated"))
+
+
+def _results(
+    job: Job,
+    launcher: str,
+    workers: int | None,
+    report: Callable[[int, int], None],
+    say: Callable[[str], None],
+) -> Iterator[Done]:
+    if launcher == "local":
+        yield from _alone(job, report)
+        return
+    from i2idist.launch import actors
+
+    yield from actors.work_off(
+        partial(ShardTranslator, job.for_workers()),
+        job.inputs.items,
+        workers=workers,
+        threads=job.options.threads,
+        gpu=job.options.device == "cuda",
+        report=report,
+        say=say,
+    )
+
+
+def _alone(job: Job, report: Callable[[int, int], None]) -> Iterator[Done]:
+    """Every item in this process, whose threads are put back afterwards."""
+    threads = torch.get_num_threads()
+    try:
+        work = ShardTranslator(job.for_workers())
+        try:
+            for item in job.inputs.items:
+                yield work(item, partial(report, item.number))
+        finally:
+            work.close()
+    finally:
+        torch.set_num_threads(threads)
+
+
+class _Tally:
+    """Counts what is done, and stops a job that has too many errors."""
+
+    def __init__(self, job: Job, tell: Callable[[Progress], None]) -> None:
+        self.results: list[Done] = []
+        self._job, self._tell = job, tell
+        self._counts = {item.number: item.count for item in job.inputs.items}
+        self._under_way: dict[int, int] = {}
+        self._finished: set[int] = set()
+        self._begun = time.monotonic()
+        self._made = self._errors = 0
+
+    def report(self, number: int, done: int) -> None:
+        """An item under way is so far."""
+        if number not in self._finished:
+            self._under_way[number] = done
+            self._show()
+
+    def add(self, done: Done) -> None:
+        """An item is finished.
+
+        Raises:
+            DataError: more images failed than may.
+        """
+        self.results.append(done)
+        self._finished.add(done.item)
+        self._under_way.pop(done.item, None)
+        self._errors += len(done.errors)
+        self._made += 0 if done.kept else done.shard.count
+        self._show()
+        if self._errors > self._job.max_errors:
+            rows = _error_rows(sorted(self.results, key=lambda one: one.item))
+            listed = "; ".join(f"{row['shard']} {row['key']}: {row['error']}" for row in rows[:_FIRST])
+            storage.write_bytes(self._job.file(ERRORS_FILE), _lines(rows))
+            raise DataError(
+                f"{too_many(self._job)}: {self._errors} so far, such as {listed} See {self._job.file(ERRORS_FILE)}; "
+                "with a larger --max-errors the same command goes on."
+            )
+
+    def _show(self) -> None:
+        done = sum(self._counts[number] for number in self._finished) + sum(self._under_way.values())
+        elapsed = time.monotonic() - self._begun
+        rate = (self._made + self._part_made()) / elapsed if elapsed else 0.0
+        self._tell(Progress(done, sum(self._counts.values()), rate, self._errors))
+
+    def _part_made(self) -> int:
+        return sum(self._under_way.values()) * self._job.options.num_samples
+
+
+def _finish(job: Job, results: Sequence[Done]) -> str:
+    """Take the census, and write what speaks of the whole; the digest of the translations as a dataset."""
+    manifest = _manifest(job, results)
+    rows = _error_rows(results)
+    if rows:
+        storage.write_bytes(job.file(ERRORS_FILE), _lines(rows))
+    else:
+        storage.delete(job.file(ERRORS_FILE))
+    storage.write_bytes(job.file(manifests.FILE_NAME), manifests.to_json(manifest))
+    _take_census(job, results)
+    success = {
+        "job_digest": job.digest,
+        "digest": manifest.digest,
+        "shards": len(results),
+        "inputs": sum(done.inputs for done in results),
+        "outputs": sum(done.shard.count for done in results),
+        "errors": len(rows),
+    }
+    storage.write_bytes(job.file(SUCCESS_FILE), _json(success))
+    return manifest.digest
+
+
+def _manifest(job: Job, results: Sequence[Done]) -> Manifest:
+    """The translations as a dataset of images, labelled as their inputs are."""
+    full = [(job.inputs.items[done.item], done) for done in results if done.shard.count]
+    if not full:
+        raise DataError(f"None of the images at {job.inputs.url} could be translated: see {job.url}/*/*.errors.json.")
+    sizes = {done.size for _, done in full}
+    target = job.target
+    domain = ImageDomain(target.name, target.channels, 8, sizes.pop() if len(sizes) == 1 else None, True)
+    pools: dict[str, tuple[Pool, ...]] = {
+        split: (Pool((target.name,), tuple(Shard(**vars(done.shard)) for item, done in full if item.split == split)),)
+        for split in dict.fromkeys(item.split for item, _ in full)
+    }
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        name=job.name,
+        role="images",
+        domains=(domain,),
+        label_kind=job.inputs.label_kind,  # type: ignore[arg-type]  # from another manifest
+        labels=job.inputs.labels,
+        splits=pools,
+    ).sealed()
+
+
+def _take_census(job: Job, results: Sequence[Done]) -> None:
+    """Hold what lies in the folder against what must lie there.
+
+    Raises:
+        DataError: a file is missing, cut short, or doesn't belong there.
+    """
+    expected: dict[str, int | None] = {name: size for done in results for name, size in done.files.items()}
+    own = {JOB_FILE, ERRORS_FILE, manifests.FILE_NAME, SUCCESS_FILE}
+    found = set(storage.walk(job.url))
+    for name in sorted(found):
+        if _LEFT_OVER.fullmatch(name.rsplit("/", 1)[-1]):  # of a writer that was killed
+            storage.delete(job.file(name))
+            found.discard(name)
+    missing = sorted(expected.keys() - found)
+    strange = sorted(found - expected.keys() - own)
+    short = [name for name in expected.keys() & found if expected[name] not in (None, storage.size(job.file(name)))]
+    for problem, names in (("are missing", missing), ("don't belong there", strange), ("have another size", short)):
+        if names:
+            raise DataError(
+                f"{len(names)} files in {job.url} {problem}, such as {names[0]}: does another program write there? "
+                "The same command mends what is missing; remove what doesn't belong."
+            )
+
+
+def _error_rows(results: Sequence[Done]) -> list[dict[str, str]]:
+    return [{"shard": done.shard.name, **row} for done in results for row in done.errors]
+
+
+def _lines(rows: Sequence[dict[str, str]]) -> bytes:
+    return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+
+
+def _json(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values, indent=2) + "\n").encode()
+
+
+def _summary(job: Job, results: Sequence[Done], digest: str, seconds: float) -> Result:
+    fresh = [done for done in results if not done.kept]
+    stages = {stage: round(sum(done.seconds[stage] for done in fresh), 3) for stage in STAGES}
+    return Result(
+        url=job.url,
+        job_digest=job.digest,
+        model=job.model.name,
+        model_version=job.model.version,
+        run_id=job.model.run_id,
+        dataset_digest=job.inputs.digest,
+        digest=digest,
+        shards=len(results),
+        kept=len(results) - len(fresh),
+        inputs=sum(done.inputs for done in results),
+        outputs=sum(done.shard.count for done in results),
+        errors=sum(len(done.errors) for done in results),
+        seconds=round(seconds, 2),
+        images_per_s=round(sum(done.shard.count for done in fresh) / seconds, 2),
+        stages=stages,
+        limited_by=max(stages, key=lambda stage: stages[stage]) if fresh else None,
+    )

@@ -1,0 +1,279 @@
+"""One work item: a shard of images becomes a shard of translations.
+
+```
+SPLIT/POOL-00000.tar          the translations, `KEY-CODE.png`, and the labels of their inputs
+SPLIT/POOL-00000.errors.json  the inputs that couldn't be translated, where there are any
+SPLIT/POOL-00000.json         the index with the tar's digest, written last: without it the shard isn't finished
+```
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from i2idist import model, storage
+from i2idist.data.images import Array, Format, encode
+from i2idist.data.pool_writer import Prepared, ShardWriter, source_of
+from i2idist.data.shards import Label, ShardIndex, hash_file, parse_index, to_json
+from i2idist.data.transforms import resize, to_pixels, to_unit
+from i2idist.errors import DataError, SampleError, ShardError, SizeError, SourceError
+from i2idist.translate.inputs import InputReader, Item
+from i2idist.translate.job import Job
+
+Report = Callable[[int], None]
+"""Told how many samples of an item are done."""
+
+_NOT_FINITE = "The model's output isn't finite for this image."
+
+STAGES = ("read", "forward", "encode", "write")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A shard of the output; the same as a manifest's `Shard`, but it may be empty."""
+
+    name: str
+    count: int
+    bytes: int
+    sha256: str
+    index_bytes: int
+    index_sha256: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished work item.
+
+    Attributes:
+        item: the item's number.
+        shard: the shard that it became.
+        size: (height, width) of all outputs, None where they differ.
+        inputs: images that were translated.
+        errors: a row for each that couldn't be: key and error.
+        kept: whether it was found finished.
+        seconds: spent in each stage.
+    """
+
+    item: int
+    shard: Entry
+    size: tuple[int, int] | None
+    inputs: int
+    errors: list[dict[str, str]]
+    kept: bool
+    seconds: dict[str, float]
+
+    @property
+    def files(self) -> dict[str, int | None]:
+        """The shard's files, and their bytes where they are known."""
+        shard = self.shard
+        files: dict[str, int | None] = {shard.name: shard.bytes, index_name(shard.name): shard.index_bytes}
+        return files | ({errors_name(shard.name): None} if self.errors else {})
+
+
+def index_name(shard: str) -> str:
+    """The name of a shard's index."""
+    return shard.removesuffix(".tar") + ".json"
+
+
+def errors_name(shard: str) -> str:
+    """The name of a shard's error rows."""
+    return shard.removesuffix(".tar") + ".errors.json"
+
+
+@dataclass(frozen=True)
+class _Input:
+    """An image that was read: its row in the item, and (C, H, W) float in [-1, 1]."""
+
+    row: int
+    image: Tensor
+
+
+class ShardTranslator:
+    """Translates work items; every worker makes one, which loads the model once."""
+
+    def __init__(self, job: Job) -> None:
+        """Load the job's model and compute with the job's threads from now on.
+
+        Raises:
+            SourceError: the model isn't there, or no longer the one of the job.
+        """
+        self._job, self._options = job, job.options
+        torch.set_num_threads(job.options.threads)
+        if job.options.device == "cuda":
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        self._translator = model.load(job.model.uri)
+        if self._translator.card.weights_sha256 != job.model.card.weights_sha256:
+            raise SourceError(f"The model at {job.model.uri} was replaced while it was used: start again.")
+        self._translator.method.to(job.options.device)
+        self._reader = InputReader(job.inputs, job.source.channels)
+        self._threads = ThreadPoolExecutor(job.options.threads, "i2idist-images")
+        self._seconds: dict[str, float] = {}
+
+    def close(self) -> None:
+        """Let go of files and threads."""
+        self._threads.shutdown()
+        self._reader.close()
+
+    def __call__(self, item: Item, report: Report) -> Done:
+        """Translate an item, unless it is finished and unharmed.
+
+        Raises:
+            DataError: its shard can't be opened, or has more bad images than the job may have.
+            StorageError: storage can't be reached.
+        """
+        self._seconds = dict.fromkeys(STAGES, 0.0)
+        with tempfile.TemporaryDirectory(prefix="i2idist-") as folder:
+            scratch = Path(folder) / "shard.tar"
+            return self._find_finished(item, scratch) or self._make(item, scratch, report)
+
+    def _find_finished(self, item: Item, scratch: Path) -> Done | None:
+        """The item as an earlier run of the job left it, if it was finished and no byte has changed."""
+        url = self._job.file(item.name)
+        index_url = self._job.file(index_name(item.name))
+        if not (storage.exists(index_url) and storage.exists(url)):
+            return None
+        data = storage.read_bytes(index_url)
+        rows = self._stored_errors(item)
+        try:
+            index = parse_index(data, index_url)
+        except ShardError:
+            return None
+        if index.source != source_of(self._made_from(item, rows), []):
+            return None
+        if not storage.is_local(url):
+            storage.download(url, scratch)
+        if hash_file(storage.local_path(url) if storage.is_local(url) else scratch) != index.tar_sha256:
+            return None
+        return self._done(item, index, data, json.loads(rows or b"[]"), kept=True)
+
+    def _stored_errors(self, item: Item) -> bytes:
+        url = self._job.file(errors_name(item.name))
+        return storage.read_bytes(url) if storage.exists(url) else b""
+
+    def _made_from(self, item: Item, errors: bytes) -> str:
+        """Names what a shard was made from, by which it is recognised when the job runs again."""
+        return f"{self._job.digest} {item.name} {item.start} {item.sha256} {hashlib.sha256(errors).hexdigest()}\n"
+
+    def _make(self, item: Item, scratch: Path, report: Report) -> Done:
+        self._reader.open(item)
+        writer, errors = ShardWriter(scratch, [self._job.target.name]), dict[int, str]()
+        for start in range(0, item.count, self._options.batch_size):
+            rows = range(start, min(start + self._options.batch_size, item.count))
+            for group in _alike(self._read(item, rows, errors)):
+                self._translate(item, group, writer, errors)
+            if len(errors) > self._job.max_errors:
+                raise DataError(f"{too_many(self._job)} in {item.name} alone; the last: {errors[max(errors)]}")
+            report(rows.stop)
+        with self._clock("write"):
+            return self._store(item, scratch, writer, [self._row(item, row, errors[row]) for row in sorted(errors)])
+
+    def _read(self, item: Item, rows: range, errors: dict[int, str]) -> list[_Input]:
+        """The images of `rows` that can be read; the reasons for the others go to `errors`."""
+        with self._clock("read"):
+            found = list(self._threads.map(functools.partial(self._read_one, item), rows))
+        errors |= {row: one for row, one in zip(rows, found, strict=True) if isinstance(one, str)}
+        return [_Input(row, one) for row, one in zip(rows, found, strict=True) if isinstance(one, Tensor)]
+
+    def _read_one(self, item: Item, row: int) -> Tensor | str | None:
+        """An image, or why it can't be read; None where the sample has none in this domain."""
+        try:
+            pixels = self._reader.read(item, row)
+        except (SampleError, ShardError) as error:
+            return str(error)
+        if pixels is None:
+            return None
+        return to_unit(pixels if self._job.size is None else resize(pixels, self._job.size))
+
+    def _translate(self, item: Item, group: Sequence[_Input], writer: ShardWriter, errors: dict[int, str]) -> None:
+        """Translate images of one size and append the outputs."""
+        try:
+            with self._clock("forward"):
+                outputs = self._forward(item, group)
+        except SizeError as error:
+            errors |= {one.row: str(error) for one in group}
+            return
+        finite = outputs.isfinite().flatten(1).all(1).tolist()
+        errors |= {one.row: _NOT_FINITE for one, fine in zip(group, finite, strict=True) if not fine}
+        with self._clock("encode"):
+            files = iter(list(self._threads.map(_encode, outputs[finite].flatten(0, 1))))
+        for one in itertools.compress(group, finite):
+            key, label = self._reader.key(item, one.row), self._reader.label(item, one.row)
+            for code in range(outputs.shape[1]):
+                self._append(writer, f"{key}-{code}", label, next(files))
+
+    def _forward(self, item: Item, group: Sequence[_Input]) -> Tensor:
+        """(N, K, C, H, W) float in [-1, 1] on the CPU."""
+        options = self._options
+        positions = torch.tensor([item.start + one.row for one in group])
+        codes = self._translator.draw_codes(positions, options.num_samples, options.seed)
+        outputs = self._translator.translate(
+            torch.stack([one.image for one in group]).to(options.device),
+            codes.to(options.device),
+            target=options.target,
+            batch_size=options.batch_size,
+        )
+        return outputs.cpu()
+
+    def _append(self, writer: ShardWriter, key: str, label: Label, file: tuple[bytes, Format]) -> None:
+        files = {self._job.target.name: file}
+        writer.add(Prepared(key, label, b"", files, lambda: files), files)
+
+    def _row(self, item: Item, row: int, error: str) -> dict[str, str]:
+        """A row of the error report. It names places below the dataset, wherever that lies."""
+        return {"key": self._reader.key(item, row), "error": error.replace(f"{self._job.inputs.url}/", "")}
+
+    def _store(self, item: Item, scratch: Path, writer: ShardWriter, rows: list[dict[str, str]]) -> Done:
+        """Put the shard in place, its index last."""
+        errors = (json.dumps(rows, indent=1) + "\n").encode() if rows else b""
+        index = writer.done(self._made_from(item, errors))
+        url = self._job.file(item.name)
+        index_url, errors_url = self._job.file(index_name(item.name)), self._job.file(errors_name(item.name))
+        storage.delete(index_url)
+        storage.upload(scratch, url)
+        if errors:
+            storage.write_bytes(errors_url, errors)
+        else:
+            storage.delete(errors_url)
+        data = to_json(index)
+        storage.write_bytes(index_url, data)
+        return self._done(item, index, data, rows, kept=False)
+
+    def _done(self, item: Item, index: ShardIndex, data: bytes, rows: list[dict[str, str]], *, kept: bool) -> Done:
+        digest = hashlib.sha256(data).hexdigest()
+        found = Entry(item.name, len(index), index.tar_bytes, index.tar_sha256, len(data), digest)
+        inputs = len(index) // self._options.num_samples
+        return Done(item.number, found, index.columns[self._job.target.name].size, inputs, rows, kept, self._seconds)
+
+    @contextmanager
+    def _clock(self, stage: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        self._seconds[stage] += time.perf_counter() - begun
+
+
+def too_many(job: Job) -> str:
+    """The head of a message about errors beyond the budget."""
+    return f"More than {job.max_errors} images can't be translated (--max-errors)"
+
+
+def _alike(inputs: Sequence[_Input]) -> list[list[_Input]]:
+    """Runs of neighbours of one size, in order."""
+    return [list(run) for _, run in itertools.groupby(inputs, key=lambda one: tuple(one.image.shape))]
+
+
+def _encode(output: Tensor) -> tuple[bytes, Format]:
+    pixels: Array = to_pixels(output)
+    return encode(pixels, "a translation")
