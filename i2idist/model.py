@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from i2idist import storage
 from i2idist.errors import ConfigError, SourceError, nearest
-from i2idist.method import Domains, Method
+from i2idist.method import Domain, Domains, Method
 from i2idist.methods import load_method
 from i2idist.randomness import key_of, normal, sample_keys
 
@@ -82,6 +83,7 @@ class Translator:
         seed: int = 0,
         first_position: int = 0,
         target: str = "b",
+        style_from: Tensor | None = None,
         batch_size: int = 64,
     ) -> Tensor:
         """Translate images, each with one code or several. Every output is a function of its (input, code) alone.
@@ -93,23 +95,25 @@ class Translator:
             seed: of the drawn codes.
             first_position: the first image's place in the stream of images that codes are keyed by.
             target: the domain to translate to.
+            style_from: (C', H', W') float in [-1, 1], an image whose style all outputs take; for methods that can.
             batch_size: outputs computed at once.
 
         Returns:
             (N, K, C', H, W) float in [-1, 1]; K is 1 for a method without codes.
 
         Raises:
-            ConfigError: channels, codes or a target that don't fit the model.
+            ConfigError: channels, codes or a target that don't fit the model; a style for a method that takes none.
             SizeError: the method can't process H x W.
         """
-        self._check_images(images)
+        self._check_images(images, target)
+        options = {"target": target, **self._style(style_from)}
         if codes is None:
             positions = torch.arange(first_position, first_position + len(images))
             codes = self.draw_codes(positions, num_samples, seed)
         codes = self._codes_of_each(codes, len(images))
         samples = codes.shape[1]
         outputs = [
-            self.method.translate(images[pairs // samples], self._code(codes.flatten(0, 1)[pairs]), target=target)
+            self.method.translate(images[pairs // samples], self._code(codes.flatten(0, 1)[pairs]), **options)
             for pairs in torch.split(torch.arange(len(images) * samples), batch_size)
         ]
         together = torch.cat(outputs)
@@ -140,8 +144,22 @@ class Translator:
         draws = [normal(sample_keys(key_of(seed, "translate", k), positions), shape) for k in range(num_samples)]
         return torch.stack(draws, dim=1)
 
-    def _check_images(self, images: Tensor) -> None:
-        domain = self.card.domains.a
+    def source(self, target: str = "b") -> Domain:
+        """The domain that images are translated from."""
+        return self.card.domains.b if target == "a" else self.card.domains.a
+
+    @property
+    def takes_style(self) -> bool:
+        """Whether `translate` takes an image's style, by the option `style_from`."""
+        return "style_from" in inspect.signature(self.method.translate).parameters
+
+    def _style(self, style_from: Tensor | None) -> dict[str, Any]:
+        if style_from is not None and not self.takes_style:
+            raise ConfigError(f"{self.card.method} takes no style from an image: leave style_from out.")
+        return {} if style_from is None else {"style_from": style_from}
+
+    def _check_images(self, images: Tensor, target: str) -> None:
+        domain = self.source(target)
         if images.dim() != 4 or images.shape[1] != domain.channels or not len(images):
             raise ConfigError(
                 f"This model takes images (N, {domain.channels}, H, W) of domain '{domain.name}', N at least 1, "
@@ -236,17 +254,23 @@ def save(
 
 
 def load(url: str) -> Translator:
-    """Load a translator that `save` wrote.
+    """Load a translator that `save` wrote, or one that was registered.
 
     Args:
-        url: the folder, at any storage URL.
+        url: the folder, at any storage URL; or `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `runs:/ID/PATH`, of the
+            MLflow that MLFLOW_TRACKING_URI names, or of `mlflow.db` beside local runs.
 
     Raises:
         SourceError: there is no model, or it is damaged, or of another format version.
         ConfigError: its method or config isn't known here.
         StorageError: storage can't be reached.
+        TrackingError: MLflow can't be reached.
     """
-    card = _read_card(url)
+    if url.startswith(("models:/", "runs:/")):
+        from i2idist.tracking.registry import resolve
+
+        url = resolve(url).folder_url
+    card = read_card(url)
     cls = load_method(card.method)
     with torch.random.fork_rng(devices=[]):
         method = cls.build(_config(cls, card, url), card.domains)
@@ -259,7 +283,13 @@ def load(url: str) -> Translator:
     return Translator(card, method)
 
 
-def _read_card(url: str) -> ModelCard:
+def read_card(url: str) -> ModelCard:
+    """What `model.json` of the model folder at `url` says.
+
+    Raises:
+        SourceError: there is none, or it is damaged, or of another format version.
+        StorageError: storage can't be reached.
+    """
     where = storage.join(url, FILE_NAME)
     if not storage.exists(where):
         raise SourceError(f"There is no model at {url}: no {FILE_NAME} there.")

@@ -15,7 +15,7 @@ HOMES = {
     "ray": ("i2idist.launch.ray", "i2idist.launch.actors"),
     "fsspec": ("i2idist.storage",),
     "s3fs": ("i2idist.storage",),
-    "mlflow": (),
+    "mlflow": ("i2idist.tracking",),
     "optuna": (),
     "sqlalchemy": ("i2idist.catalog",),
     "alembic": ("i2idist.catalog",),

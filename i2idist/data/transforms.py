@@ -58,3 +58,9 @@ def to_unit(images: Array) -> Tensor:
     """Stored pixels to float32 in [-1, 1]: 0 becomes -1, and 255 or 65535 becomes 1."""
     half = np.iinfo(images.dtype).max / 2
     return torch.from_numpy(images.astype(np.float32)).div_(half).sub_(1)
+
+
+def to_pixels(image: Tensor) -> Array:
+    """(C, H, W) float in [-1, 1] -> (H, W, C) uint8, without the last axis for one channel."""
+    levels = ((image + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(levels[..., 0] if levels.shape[2] == 1 else levels)
