@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,6 +76,16 @@ def _report(url: str, manifest: Manifest, as_json: bool) -> None:
         _print_summary(summary)
 
 
+def _report_new(url: str, manifest: Manifest, as_json: bool) -> None:
+    """Report a dataset that was just made, and note it in the catalog."""
+    from i2idist.catalog import hooks
+
+    counts = _summary(url, manifest)["splits"]
+    say = partial(typer.secho, err=True, fg="yellow")
+    hooks.dataset(url, manifest.name, manifest.digest, manifest.role, counts, say=say)
+    _report(url, manifest, as_json)
+
+
 @app.command()
 def pack(
     src: Annotated[str, typer.Argument(help="Folder of images: a path or URL.")],
@@ -104,7 +115,7 @@ def pack(
             workers=workers,
             progress=progress,
         )
-    _report(dest, manifest, as_json)
+    _report_new(dest, manifest, as_json)
 
 
 @app.command("ls")
@@ -219,4 +230,4 @@ def generate(
 
     with _bar("generating", None) as progress:
         manifest = run(name, dest, size=_size(size), train=train, val=val, test=test, seed=seed, progress=progress)
-    _report(dest, manifest, as_json)
+    _report_new(dest, manifest, as_json)

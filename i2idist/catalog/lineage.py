@@ -1,0 +1,247 @@
+"""Where something came from, and what became of it: from an image to model, run, config, code and data; and back.
+
+The catalog gives the references; runs, models and translations say the rest themselves (see `references`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import or_
+
+from i2idist.catalog.models import Dataset, Job, Translation
+from i2idist.catalog.places import ancestors, is_place, place
+from i2idist.catalog.references import Link, is_model, is_run, last, model_link, run_link, translation_job
+from i2idist.catalog.store import Catalog
+from i2idist.errors import CatalogError
+
+_DEPTH = 5
+"""Folders above a file that are looked into for what it belongs to, where the catalog doesn't know."""
+_RUNS = 500
+"""Runs, the newest, whose records are read to find those that trained on a dataset."""
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What `trace` found.
+
+    Attributes:
+        subject: what was asked about.
+        origins: what it came from, the nearest first.
+        uses: what was made from it.
+    """
+
+    subject: Link
+    origins: tuple[Link, ...]
+    uses: tuple[Link, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "subject": self.subject.as_dict(),
+            "origins": [link.as_dict() for link in self.origins],
+            "uses": [link.as_dict() for link in self.uses],
+        }
+
+
+def trace(catalog: Catalog, uri: str) -> Lineage:
+    """Follow the references from `uri`, both ways.
+
+    Args:
+        catalog: the catalog.
+        uri: an image or shard of a translation (`SHARD.tar#KEY` too), or its folder; a model, registered or saved; a
+            run by name, folder, checkpoint or MLflow id; a dataset by name, folder or digest.
+
+    Raises:
+        CatalogError: nobody knows it.
+    """
+    for found in (_of_translation, _of_model, _of_run, _of_dataset):
+        lineage = found(catalog, uri)
+        if lineage:
+            return lineage
+    rows = catalog.find(uri)  # names the nearest where there is nothing
+    raise CatalogError(
+        f"The {type(rows[0]).__name__.lower()} '{uri}' has no folder, so its lineage is unknown: see `i2idist show`."
+    )
+
+
+# From a translation.
+
+
+def _of_translation(catalog: Catalog, uri: str) -> Lineage | None:
+    url, _, member = uri.partition("#")
+    if not is_place(url):
+        return None
+    above = ancestors(place(url))
+    rows = catalog.translations(or_(Translation.out_url.in_(above), Translation.job_digest == uri), limit=None)
+    row = max(rows, key=lambda row: len(row.out_url), default=None) or _unlisted(above)
+    if row is None:
+        return _of_outputs(catalog, place(url))
+    subject = _translation(row)
+    origins = tuple(_origins(catalog, row))
+    inside = place(url).removeprefix(row.out_url).strip("/")
+    if not inside or row not in rows and inside == subject.name:
+        return Lineage(subject, origins, ())
+    return Lineage(_image(catalog, row, inside, member), (subject, *origins), ())
+
+
+def _unlisted(above: list[str]) -> Translation | None:
+    """A translation that the catalog doesn't know, as its folder describes it."""
+    for url in above[:_DEPTH]:
+        job = translation_job(url)
+        if job:
+            made = job["model"]
+            return Translation(
+                job_digest=job["digest"],
+                model=made["uri"],
+                model_version=made["version"],
+                run_url=made["lineage"].get("run_url"),
+                dataset_url=job["dataset_url"],
+                dataset_digest=job["dataset_digest"],
+                out_url=url,
+                options=job["options"],
+            )
+    return None
+
+
+def _of_outputs(catalog: Catalog, url: str) -> Lineage | None:
+    """A folder that translations were put into."""
+    rows = catalog.translations(Translation.out_url.startswith(f"{url}/", autoescape=True))
+    return Lineage(Link("folder", last(url), {"url": url}), (), tuple(map(_translation, rows))) if rows else None
+
+
+def _translation(row: Translation) -> Link:
+    return Link("translation", last(row.out_url), row.as_dict())
+
+
+def _image(catalog: Catalog, row: Translation, inside: str, member: str) -> Link:
+    """A file of a translation, with what is known of the shard that it is or lies in."""
+    shards = catalog.shards(row.id) if row.id else []
+    facts: dict[str, Any] = {"url": f"{row.out_url}/{inside}"} | ({"key": member} if member else {})
+    for shard in shards:
+        stem = shard.shard.removesuffix(".tar")
+        if inside == shard.shard or inside.startswith((f"{shard.shard}/", f"{stem}/")) or inside == f"{stem}.json":
+            return Link("image", member or last(inside), facts | {"shard": shard.as_dict()})
+    known = f"none of its {len(shards)} shards" if shards else "no shard of it"
+    return Link("image", member or last(inside), facts, f"The catalog lists {known} under this name.")
+
+
+def _origins(catalog: Catalog, row: Translation) -> Iterator[Link]:
+    yield _dataset(catalog, row.dataset_digest, row.dataset_url)
+    model = model_link(row.model, row.model_version)
+    yield model
+    yield from _origins_of_model(catalog, model, row.run_url)
+
+
+# From a model.
+
+
+def _of_model(catalog: Catalog, uri: str) -> Lineage | None:
+    is_registered = uri.startswith("models:/") or re.fullmatch(r"runs:/[^/]+/.+", uri)
+    if not is_registered and not is_model(place(uri)):
+        return None
+    model = model_link(place(uri))
+    rows = catalog.translations(Translation.model.startswith(_stem(model), autoescape=True), limit=None)
+    uses = tuple(_translation(row) for row in rows if _is_of(row, model))
+    return Lineage(model, tuple(_origins_of_model(catalog, model, None)), uses)
+
+
+def _stem(model: Link) -> str:
+    """What the URIs of all versions of a model begin with."""
+    name = model.facts.get("registered")
+    return f"models:/{name}" if name else str(model.facts["uri"])
+
+
+def _is_of(row: Translation, model: Link) -> bool:
+    is_same_name = row.model.removeprefix(_stem(model))[:1] in ("", "/", "@")
+    return row.model == model.facts["uri"] or (is_same_name and row.model_version == model.facts.get("version"))
+
+
+def _origins_of_model(catalog: Catalog, model: Link, run_url: str | None) -> Iterator[Link]:
+    """The run that made a model, and the data of that run."""
+    url = run_url or _run_url(catalog, model)
+    if url:
+        run = run_link(url)
+        yield run
+        yield from _data_of(catalog, run)
+    else:
+        known = {key: model.facts[key] for key in ("mlflow_run_id", "dataset_digest") if model.facts.get(key)}
+        problem = "Neither the model nor the catalog says where this run's folder is."
+        yield Link("run", str(model.facts.get("run", "unknown")), known, problem)
+        if "dataset_digest" in known:
+            yield _dataset(catalog, known["dataset_digest"])
+
+
+def _run_url(catalog: Catalog, model: Link) -> str | None:
+    """The folder of the run that made a model: as it says, or as the catalog knows the run's name or MLflow id."""
+    facts = model.facts
+    if facts.get("run_url"):
+        return place(facts["run_url"])
+    for column, value in ((Job.mlflow_run_id, facts.get("mlflow_run_id")), (Job.name, facts.get("run"))):
+        jobs = catalog.jobs(column == value, Job.run_url.is_not(None), limit=1) if value else []
+        if jobs:
+            return jobs[0].run_url
+    return None
+
+
+# From a run.
+
+
+def _of_run(catalog: Catalog, uri: str) -> Lineage | None:
+    url = _find_run(catalog, uri)
+    if url is None:
+        return None
+    run = run_link(url)
+    return Lineage(run, tuple(_data_of(catalog, run)), tuple(map(_translation, _translations_of(catalog, url))))
+
+
+def _find_run(catalog: Catalog, uri: str) -> str | None:
+    name = uri.removeprefix("runs:/")
+    by_name = or_(Job.name == name, Job.mlflow_run_id == name, Job.submission_id == name)
+    above = ancestors(place(uri)) if is_place(uri) else []
+    for where in (by_name, Job.run_url.in_(above)):
+        jobs = catalog.jobs(where, Job.run_url.is_not(None), limit=1)
+        if jobs:
+            return jobs[0].run_url
+    return next((url for url in above[:_DEPTH] if is_run(url)), None)
+
+
+def _translations_of(catalog: Catalog, run_url: str) -> list[Translation]:
+    """Those that say so, and those whose model says so; each model is asked once."""
+    rows = catalog.translations(or_(Translation.run_url == run_url, Translation.run_url.is_(None)), limit=None)
+    models = {(row.model, row.model_version) for row in rows if row.run_url is None}
+    made = {model for model in models if _run_url(catalog, model_link(*model)) == run_url}
+    return [row for row in rows if row.run_url or (row.model, row.model_version) in made]
+
+
+def _data_of(catalog: Catalog, run: Link) -> Iterator[Link]:
+    if run.facts.get("dataset_url"):
+        yield _dataset(catalog, run.facts.get("dataset_digest"), run.facts["dataset_url"])
+
+
+# From a dataset.
+
+
+def _dataset(catalog: Catalog, digest: str | None, url: str | None = None) -> Link:
+    """A dataset as the catalog knows it: at this place if it is there, else wherever it is."""
+    rows = catalog.datasets(Dataset.digest == digest, limit=None) if digest else []
+    rows.sort(key=lambda row: row.url != (url and place(url)))
+    if rows:
+        return Link("dataset", rows[0].name, {**rows[0].as_dict(), "url": url or rows[0].url})
+    problem = None if digest else "No worker has read it yet, so its digest isn't known."
+    return Link("dataset", last(url or digest or "unknown"), {"url": url, "digest": digest}, problem)
+
+
+def _of_dataset(catalog: Catalog, uri: str) -> Lineage | None:
+    names = or_(Dataset.name == uri, Dataset.url == place(uri), Dataset.digest == uri)
+    rows = catalog.datasets(names, limit=1)
+    if not rows:
+        return None
+    digest = rows[0].digest
+    runs = [run_link(job.run_url) for job in catalog.runs(limit=_RUNS) if job.run_url]
+    used = [run for run in runs if run.facts.get("dataset_digest") == digest]
+    translated = catalog.translations(Translation.dataset_digest == digest, limit=None)
+    return Lineage(Link("dataset", rows[0].name, rows[0].as_dict()), (), (*used, *map(_translation, translated)))
