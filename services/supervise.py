@@ -1,0 +1,320 @@
+"""Starting a server process that outlives its starter, once a folder, and ending it by its process id.
+
+A service's folder holds `service.json` (process, ports, settings; no secret), `log.txt`, the server's own data, and
+where there are secrets a file with mode 0600.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from i2idist.errors import ServiceError
+
+_RECORD, _LOG, _LOCK = "service.json", "log.txt", ".lock"
+_MARK = "I2IDIST_SERVICE"
+_TAIL_LINES = 25
+_PAUSE_S = 0.1
+_GRACE_S = 20.0
+_GRPC_OFFSET = 10_000
+
+
+@dataclass(frozen=True)
+class Service:
+    """A server that runs.
+
+    Attributes:
+        name: what it is.
+        url: where clients find it; holds no secret.
+        pid: its process.
+        folder: where it keeps everything.
+        environment: what a client process sets to find it; holds no secret, only the paths of files that do.
+        unset: variables that a client process must not have, since they would win over `environment`.
+        started: the process's start, seconds since the epoch; process ids are reused.
+        stop_signal: the signal that ends it in order.
+    """
+
+    name: str
+    url: str
+    pid: int
+    folder: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    unset: tuple[str, ...] = ()
+    started: float = 0.0
+    stop_signal: int = signal.SIGTERM
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return _find(self.pid, self.started) is not None
+
+    def client_environment(self) -> dict[str, str]:
+        """A copy of this process's environment that leads a client process to the service."""
+        kept = {name: value for name, value in os.environ.items() if name not in self.unset}
+        return {**kept, **self.environment}
+
+    def stop(self, grace_s: float = _GRACE_S) -> None:
+        """End the process and its children: asked first, killed after `grace_s` seconds. None there is no error."""
+        _end(self.pid, self.started, self.stop_signal, grace_s)
+
+    def kill(self) -> None:
+        """End the process and its children at once, as a crash would."""
+        _end(self.pid, self.started, signal.SIGKILL, _GRACE_S)
+
+
+@dataclass(frozen=True)
+class _Record:
+    pid: int
+    started: float
+    ports: dict[str, int]
+    settings: dict[str, Any]
+    stop_signal: int
+
+
+def stop(folder: Path | str, grace_s: float = _GRACE_S) -> None:
+    """End the service of a folder, whoever started it; none there is no error."""
+    record = _read(Path(folder))
+    if record:
+        _end(record.pid, record.started, record.stop_signal, grace_s)
+
+
+class Claim:
+    """A service's folder, while one process starts what belongs there."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        """The service `name` in `folder`; see `claimed`."""
+        self.name, self.folder = name, folder
+        self._before = _read(folder)
+        self._ports = dict(self._before.ports) if self._before else {}
+
+    def ports(self, names: Sequence[str], first: int | None) -> dict[str, int]:
+        """A port for each of `names`: those of the last start, so that clients find it again, else free ones.
+
+        Args:
+            names: what the ports are for; clients use the first.
+            first: the port that the caller wants for it, None for any.
+        """
+        for name in names:
+            self._ports.setdefault(name, free_port())
+        if first is not None:
+            self._ports[names[0]] = first
+        return self._ports
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        ready: Callable[[], bool],
+        timeout_s: float,
+        settings: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str] | None = None,
+        user: str | None = None,
+        stop_signal: int = signal.SIGTERM,
+    ) -> tuple[int, float]:
+        """Start the server unless it runs, and wait until it answers.
+
+        Args:
+            command: its command line, which others can read: no secret.
+            ready: whether it answers; an OSError means not yet.
+            timeout_s: how long to wait for that.
+            settings: what a running server must have been started with.
+            environment: added to this process's.
+            user: whom it runs as, None for this process's user.
+            stop_signal: the signal that ends it in order.
+
+        Returns:
+            Its process id and start.
+
+        Raises:
+            ServiceError: it runs with other settings, ended, or didn't answer in time.
+        """
+        record = self._running(dict(settings or {}))
+        is_new = record is None
+        if record is None:
+            _end_leftovers(self.folder)
+            self._refuse_taken_ports()
+            pid, started = _spawn(command, self.folder, environment or {}, user)
+            record = _Record(pid, started, self._ports, dict(settings or {}), stop_signal)
+            (self.folder / _RECORD).write_text(json.dumps(asdict(record), indent=1))
+        try:
+            self._wait(record, ready, timeout_s)
+        except BaseException:
+            if is_new:
+                _end(record.pid, record.started, signal.SIGKILL, _GRACE_S)
+            raise
+        return record.pid, record.started
+
+    def _running(self, settings: dict[str, Any]) -> _Record | None:
+        record = self._before
+        if record is None or _find(record.pid, record.started) is None:
+            return None
+        wanted = {**settings, "ports": self._ports}
+        there = {**record.settings, "ports": record.ports}
+        if wanted != there:
+            differing = [f"{key} {there.get(key)!r}" for key in wanted if wanted[key] != there.get(key)]
+            raise ServiceError(
+                f"The {self.name} in {self.folder} runs already (process {record.pid}) with {', '.join(differing)}. "
+                "Use those settings, or stop it first."
+            )
+        return record
+
+    def _refuse_taken_ports(self) -> None:
+        for name, port in self._ports.items():
+            if not _is_free(port):
+                raise ServiceError(
+                    f"Port {port}, which the {self.name} in {self.folder} needs ({name}), is taken by another process. "
+                    f"End that one, or delete {self.folder / _RECORD} to have other ports chosen."
+                )
+
+    def _wait(self, record: _Record, ready: Callable[[], bool], timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if _find(record.pid, record.started) is None:
+                raise ServiceError(f"The {self.name} in {self.folder} ended at once. {self._tail()}")
+            with suppress(OSError):
+                if ready():
+                    return
+            time.sleep(_PAUSE_S)
+        raise ServiceError(f"The {self.name} in {self.folder} didn't answer within {timeout_s:.0f} s. {self._tail()}")
+
+    def _tail(self) -> str:
+        path = self.folder / _LOG
+        lines = path.read_text(errors="replace").splitlines()[-_TAIL_LINES:] if path.exists() else []
+        return "\n".join([f"The end of {path}:", *lines])
+
+
+@contextmanager
+def claimed(name: str, folder: Path | str) -> Iterator[Claim]:
+    """The folder of a service for one starter at a time, made if need be."""
+    path = Path(folder).expanduser().resolve()
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / _LOCK).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield Claim(name, path)
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Write a file that only this user can read, from its first moment on."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    os.replace(temporary, path)
+
+
+def free_port() -> int:
+    """A loopback port that is free, and 10,000 above it another, which SeaweedFS takes for gRPC."""
+    for _ in range(1000):
+        port = random.randint(20_000, 45_000)
+        if _is_free(port) and _is_free(port + _GRPC_OFFSET):
+            return port
+    raise ServiceError("No free port was found on 127.0.0.1 between 20000 and 45000. End what holds them.")
+
+
+def answers(url: str, status: Sequence[int] = (200,)) -> bool:
+    """Whether a GET of `url` is answered with one of `status`, within 2 s and past any proxy."""
+    import http.client
+
+    parts = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=2)
+    try:
+        connection.request("GET", f"{parts.path or '/'}?{parts.query}")
+        return connection.getresponse().status in status
+    except http.client.HTTPException:
+        return False
+    finally:
+        connection.close()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            return True
+    return False
+
+
+def _spawn(command: Sequence[str], folder: Path, added: Mapping[str, str], user: str | None) -> tuple[int, float]:
+    """Start a process in a session of its own: it outlives this one, and hears no signal of its terminal."""
+    # These servers talk to loopback in plain HTTP; a bundle of certificates in the environment makes S3 clients fail.
+    inherited = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"}
+    environment = {**inherited, **added, _MARK: str(folder)}
+    with (folder / _LOG).open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env=environment,
+            start_new_session=True,
+            user=user,
+            group=user and _group_of(user),
+            extra_groups=[] if user else None,
+        )
+    return process.pid, psutil.Process(process.pid).create_time()
+
+
+def _group_of(user: str) -> int:
+    import pwd
+
+    return pwd.getpwnam(user).pw_gid
+
+
+def _read(folder: Path) -> _Record | None:
+    path = folder / _RECORD
+    return _Record(**json.loads(path.read_text())) if path.exists() else None
+
+
+def _find(pid: int, started: float) -> psutil.Process | None:
+    """The process, unless it ended; a child that ended is reaped on the way."""
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    with suppress(psutil.Error):
+        found = psutil.Process(pid)
+        # /proc gives start times in ticks of 10 ms.
+        if abs(found.create_time() - started) < 0.05 and found.status() != psutil.STATUS_ZOMBIE:
+            return found
+    return None
+
+
+def _end(pid: int, started: float, number: int, grace_s: float) -> None:
+    """Signal a process; when it is gone, or after `grace_s`, kill what is left of it and its children."""
+    found = _find(pid, started)
+    if found is None:
+        return
+    family = [found]
+    with suppress(psutil.Error):
+        family += found.children(recursive=True)
+        found.send_signal(number)
+    if number != signal.SIGKILL:
+        deadline = time.monotonic() + grace_s
+        while _find(pid, started) and time.monotonic() < deadline:
+            time.sleep(_PAUSE_S)
+    for process in family:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(family, timeout=grace_s)
+
+
+def _end_leftovers(folder: Path) -> None:
+    """End children that outlived a server of this folder: they hold its ports and files."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(_MARK) == str(folder) and process.pid != os.getpid():
+                process.kill()
+                process.wait(_GRACE_S)
