@@ -2,52 +2,78 @@
 
 The one module that imports fsspec. A URL is a plain path, `file://`, `s3://`, `gs://` or `memory://`. Credentials and
 endpoints come from the environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...), never from a URL. Writes become
-visible whole or not at all. Whatever a backend raises leaves here as a `StorageError` that names the URL.
+visible whole or not at all. Whatever a backend raises leaves here as a `StorageError` that names the URL; inside
+`patience`, a store that is away is asked again first.
 """
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import random
 import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import fsspec
 
 from i2idist.errors import StorageError
+from i2idist.storage_errors import explained, passes, s3_code
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _CREATE = threading.Lock()
 _CONFLICTS = 5
-_MENDS = {
-    FileNotFoundError: "Check the spelling, and that the bucket or folder exists.",
-    PermissionError: "Check the permissions, or the access key and secret in the environment.",
-    ImportError: "Install the named package.",
-}
-
-
-def _mend(error: BaseException) -> str:
-    for kind, mend in _MENDS.items():
-        if isinstance(error, kind):
-            return mend
-    return "Check that the storage is reachable (for S3: AWS_ENDPOINT_URL and the keys) and try again."
+_LONGEST_PAUSE_S = 5.0
+_LOG = logging.getLogger("i2idist")
+_PATIENCE_S: ContextVar[float] = ContextVar("patience", default=0.0)
 
 
 @contextmanager
-def _errors(action: str, url: str) -> Iterator[None]:
-    """Backends raise OSError, botocore's, aiohttp's and their own errors; callers see one kind."""
+def patience(seconds: float) -> Iterator[None]:
+    """Inside, and in this thread alone, a store that is away or too busy is asked again for so long.
+
+    What it refuses, and what isn't there, is an error at once.
+    """
+    before = _PATIENCE_S.set(seconds)
     try:
         yield
-    except StorageError:
-        raise
-    except Exception as error:
-        detail = str(error) or type(error).__name__
-        raise StorageError(f"Can't {action} {url}: {type(error).__name__}: {detail} {_mend(error)}") from error
+    finally:
+        _PATIENCE_S.reset(before)
+
+
+def _operation(action: str, position: int = 0) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Backends' errors become a `StorageError`, which names the URL: the argument at `position`."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def call(*args: P.args, **options: P.kwargs) -> R:
+            deadline, pause = time.monotonic() + _PATIENCE_S.get(), 0.5
+            while True:
+                try:
+                    return function(*args, **options)
+                except StorageError:
+                    raise
+                except Exception as error:
+                    url = args[position] if len(args) > position else options["url"]
+                    failure = explained(error, action, str(url))
+                    if not passes(error) or time.monotonic() >= deadline:
+                        raise failure from error
+                    _LOG.warning("%s Trying again.", failure)
+                time.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+        return call
+
+    return decorate
 
 
 def is_local(url: str) -> bool:
@@ -78,41 +104,41 @@ def _remote(url: str) -> tuple[Any, str]:
     return fs, path
 
 
+@_operation("look at")
 def exists(url: str) -> bool:
     """Whether a file or a non-empty folder is at `url`."""
-    with _errors("look at", url):
-        if is_local(url):
-            return local_path(url).exists()
-        fs, path = _remote(url)
-        return bool(fs.exists(path))
+    if is_local(url):
+        return local_path(url).exists()
+    fs, path = _remote(url)
+    return bool(fs.exists(path))
 
 
+@_operation("look at")
 def size(url: str) -> int:
     """The bytes of the file at `url`.
 
     Raises:
         StorageError: there is none, or it can't be reached.
     """
-    with _errors("look at", url):
-        if is_local(url):
-            return local_path(url).stat().st_size
-        fs, path = _remote(url)
-        return int(fs.size(path))
+    if is_local(url):
+        return local_path(url).stat().st_size
+    fs, path = _remote(url)
+    return int(fs.size(path))
 
 
+@_operation("read")
 def read_bytes(url: str, start: int | None = None, stop: int | None = None) -> bytes:
     """The file's bytes, or those of the range [start, stop).
 
     Raises:
         StorageError: the file is absent, or can't be read.
     """
-    with _errors("read", url):
-        if not is_local(url):
-            fs, path = _remote(url)
-            return bytes(fs.cat_file(path, start=start, end=stop))
-        with local_path(url).open("rb") as file:
-            file.seek(start or 0)
-            return file.read(-1 if stop is None else max(0, stop - (start or 0)))
+    if not is_local(url):
+        fs, path = _remote(url)
+        return bytes(fs.cat_file(path, start=start, end=stop))
+    with local_path(url).open("rb") as file:
+        file.seek(start or 0)
+        return file.read(-1 if stop is None else max(0, stop - (start or 0)))
 
 
 def _write_local(path: Path, data: bytes) -> None:
@@ -128,18 +154,18 @@ def _write_local(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+@_operation("write")
 def write_bytes(url: str, data: bytes) -> None:
     """Write a file, replacing what is there; readers see the old bytes or the new ones, never a part.
 
     Raises:
         StorageError: the storage refuses, or can't be reached.
     """
-    with _errors("write", url):
-        if is_local(url):
-            _write_local(local_path(url), data)
-            return
-        fs, path = _remote(url)
-        fs.pipe_file(path, data)
+    if is_local(url):
+        _write_local(local_path(url), data)
+        return
+    fs, path = _remote(url)
+    fs.pipe_file(path, data)
 
 
 def _create_local(path: Path, data: bytes) -> bool:
@@ -156,14 +182,6 @@ def _create_local(path: Path, data: bytes) -> bool:
         temporary.unlink(missing_ok=True)
 
 
-def _s3_code(error: OSError) -> str:
-    """S3's own name for what went wrong, which s3fs keeps as the cause."""
-    from botocore.exceptions import ClientError  # type: ignore[import-untyped]
-
-    cause = error.__cause__
-    return str(cause.response["Error"]["Code"]) if isinstance(cause, ClientError) else ""
-
-
 def _create_s3(fs: Any, path: str, data: bytes) -> bool:
     """S3 refuses where a file exists, and may answer "conflict" to all of several who try at once: they try again."""
     for attempt in range(_CONFLICTS + 1):
@@ -171,7 +189,7 @@ def _create_s3(fs: Any, path: str, data: bytes) -> bool:
             fs.pipe_file(path, data, mode="create")
             return True
         except OSError as error:
-            code = _s3_code(error)
+            code = s3_code(error)
             if code == "PreconditionFailed":
                 return False
             if code != "ConditionalRequestConflict" or attempt == _CONFLICTS:
@@ -200,6 +218,7 @@ def _create_remote(url: str, data: bytes) -> bool:
     return False
 
 
+@_operation("create")
 def create_bytes(url: str, data: bytes) -> bool:
     """Write a file only where none is; of several who try at once, one succeeds.
 
@@ -212,51 +231,51 @@ def create_bytes(url: str, data: bytes) -> bool:
     Raises:
         StorageError: the storage refuses, or can't be reached.
     """
-    with _errors("create", url):
-        return _create_local(local_path(url), data) if is_local(url) else _create_remote(url, data)
+    return _create_local(local_path(url), data) if is_local(url) else _create_remote(url, data)
 
 
+@_operation("list")
 def list_dir(url: str) -> list[str]:
     """Names of the files and folders directly under `url`, sorted; [] when it is absent."""
-    with _errors("list", url):
-        if is_local(url):
-            folder = local_path(url)
-            return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-        fs, path = _remote(url)
-        try:
-            entries = fs.ls(path, detail=False)
-        except FileNotFoundError:
-            return []
-        root = path.rstrip("/")
-        return sorted({entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry.rstrip("/") != root})
+    if is_local(url):
+        folder = local_path(url)
+        return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    fs, path = _remote(url)
+    try:
+        entries = fs.ls(path, detail=False)
+    except FileNotFoundError:
+        return []
+    root = path.rstrip("/")
+    return sorted({entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry.rstrip("/") != root})
 
 
+@_operation("list")
 def walk(url: str) -> list[str]:
     """Paths of every file below `url`, relative to it, sorted; [] when it is absent."""
-    with _errors("list", url):
-        if is_local(url):
-            root = local_path(url)
-            return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
-        fs, path = _remote(url)
-        prefix = path.rstrip("/") + "/"
-        return sorted(found.removeprefix(prefix) for found in fs.find(path) if found.startswith(prefix))
+    if is_local(url):
+        root = local_path(url)
+        return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+    fs, path = _remote(url)
+    prefix = path.rstrip("/") + "/"
+    return sorted(found.removeprefix(prefix) for found in fs.find(path) if found.startswith(prefix))
 
 
+@_operation("delete")
 def delete(url: str, recursive: bool = False) -> None:
     """Delete a file, or with `recursive` a folder. Nothing there is no error."""
-    with _errors("delete", url):
-        if not is_local(url):
-            fs, path = _remote(url)
-            with suppress(FileNotFoundError):
-                fs.rm(path, recursive=recursive)
-            return
-        target = local_path(url)
-        if recursive and target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target)
-        else:
-            target.unlink(missing_ok=True)
+    if not is_local(url):
+        fs, path = _remote(url)
+        with suppress(FileNotFoundError):
+            fs.rm(path, recursive=recursive)
+        return
+    target = local_path(url)
+    if recursive and target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    else:
+        target.unlink(missing_ok=True)
 
 
+@_operation("download")
 def download(url: str, path: Path) -> None:
     """Copy the file at `url` to the local `path`, which appears when it is whole.
 
@@ -264,35 +283,34 @@ def download(url: str, path: Path) -> None:
         StorageError: the file is absent, or can't be read.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    with _errors("download", url):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            if is_local(url):
-                shutil.copyfile(local_path(url), temporary)
-            else:
-                fs, remote = _remote(url)
-                fs.get_file(remote, str(temporary))
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if is_local(url):
+            shutil.copyfile(local_path(url), temporary)
+        else:
+            fs, remote = _remote(url)
+            fs.get_file(remote, str(temporary))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
+@_operation("upload to", position=1)
 def upload(path: Path, url: str) -> None:
     """Copy the local file `path` to `url`, where it appears when it is whole.
 
     Raises:
         StorageError: the storage refuses, or can't be reached.
     """
-    with _errors("upload to", url):
-        if not is_local(url):
-            fs, remote = _remote(url)
-            fs.put_file(str(path), remote)
-            return
-        target = local_path(url)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            shutil.copyfile(path, temporary)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+    if not is_local(url):
+        fs, remote = _remote(url)
+        fs.put_file(str(path), remote)
+        return
+    target = local_path(url)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        shutil.copyfile(path, temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)

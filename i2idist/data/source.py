@@ -26,6 +26,9 @@ FETCHES = 8
 MAX_OPEN = 128
 """Shards that stay mapped, with their indexes in memory."""
 
+PATIENCE_S = 300.0
+"""How long a store that goes away in the midst of reading is waited for."""
+
 
 @dataclass(frozen=True)
 class _OpenShard:
@@ -153,7 +156,8 @@ class PoolSource:
         with self._opening[number]:
             with self._guard:
                 found = self._open.get(number)
-            return found or self._open_shard(number)
+            with storage.patience(PATIENCE_S):
+                return found or self._open_shard(number)
 
     def _open_shard(self, number: int) -> _OpenShard:
         shard = self.pool.shards[number]

@@ -28,6 +28,7 @@ class LineFile:
         """Continue the file at `url`, or begin it."""
         self._url = url
         self._lock = threading.Lock()
+        self._uploading = threading.Lock()
         self._remote = not storage.is_local(url)
         self._unsynced = False
         self._closed = threading.Event()
@@ -65,11 +66,22 @@ class LineFile:
             self._unsynced = True
 
     def sync(self) -> None:
-        """Make the lines so far visible to readers of the URL."""
-        with self._lock:
-            if self._remote and self._unsynced:
-                storage.upload(self._path, self._url)
-            self._unsynced = False
+        """Make the lines so far visible to readers of the URL. Whoever appends meanwhile doesn't wait for the store.
+
+        Raises:
+            StorageError: the store can't be reached; the lines are kept.
+        """
+        with self._uploading:  # one at a time, or an older copy might land on a newer one
+            with self._lock:
+                if not self._unsynced or not self._remote:
+                    return
+                data = self._path.read_bytes()
+                self._unsynced = False
+            try:
+                storage.write_bytes(self._url, data)
+            except BaseException:
+                self._unsynced = True
+                raise
 
     def close(self) -> None:
         """Sync and close."""
