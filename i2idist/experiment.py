@@ -22,6 +22,7 @@ from i2idist.data.settings import DataSettings
 from i2idist.errors import ConfigError, nearest
 from i2idist.method import Method
 from i2idist.recipe import Dumper, override, parse_yaml, read_recipe
+from i2idist.tracking.settings import Tracking
 from i2idist.train.settings import Training
 
 T = TypeVar("T")
@@ -42,6 +43,7 @@ MAY_CHANGE = (
     "data.cache_dir",
     "data.cache_bytes",
     "resources.",
+    "tracking.",
 )
 """Keys, or with a final dot sections, that may differ when a run is continued. `data.url` may: the data's digest may
 not.
@@ -123,6 +125,7 @@ class Experiment:
         data: what it trains on.
         train: how long and how.
         resources: on what.
+        tracking: where it is tracked.
         seed: the seed of every random draw.
         init_from: a run whose newest checkpoint gives the initial weights, or the URL of a checkpoint.
         sources: pretrained parts of the method, by name.
@@ -132,6 +135,7 @@ class Experiment:
     data: DataSettings
     train: Training
     resources: Resources = Resources()
+    tracking: Tracking = Tracking()
     seed: int = 0
     init_from: Source | None = None
     sources: Mapping[str, Source] = field(default_factory=dict)
@@ -203,6 +207,7 @@ def from_dict(raw: Mapping[str, Any], where: str, overridden: Mapping[str, Any] 
         data=check.section(DataSettings, raw["data"], "data"),
         train=check.section(Training, raw["train"], "train"),
         resources=check.section(Resources, raw.get("resources") or {}, "resources"),
+        tracking=check.section(Tracking, raw.get("tracking") or {}, "tracking"),
         seed=check.value(int, raw.get("seed", 0), "seed"),
         init_from=_source(check, raw.get("init_from"), "init_from"),
         sources={name: _given(check, value, f"sources.{name}") for name, value in _sources(check, raw).items()},

@@ -26,6 +26,9 @@ def train(
     run: Annotated[str | None, typer.Option(help="The run's name: created, or continued. Default: a new one.")] = None,
     root: Root = None,
     init_from: Annotated[str | None, typer.Option(help="A run or checkpoint that gives the initial weights.")] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Start without MLflow; `i2idist resume` delivers later.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Create a run from a recipe, or continue it, and train it to its end.
@@ -36,6 +39,7 @@ def train(
     from i2idist.recipe import parse_overrides
 
     values = parse_overrides(overrides or []) | ({"init_from": init_from} if init_from else {})
+    values |= {"tracking.offline": True} if offline else {}
     _show(as_json, lambda **how: launch.train(recipe, overrides=values, run=run, root=root, **how))
 
 

@@ -21,7 +21,7 @@ from i2idist import storage
 from i2idist.data.batches import Batch, Labelled, Paired, Unpaired, share
 from i2idist.data.cache import ShardCache, default_folder
 from i2idist.data.images import Array
-from i2idist.data.manifest import load_manifest
+from i2idist.data.manifest import Manifest, load_manifest
 from i2idist.data.order import Indices, Order
 from i2idist.data.pool_reader import BadSamples, Found, PoolReader
 from i2idist.data.settings import DataSettings, as_size, choose_domains
@@ -103,6 +103,16 @@ class Reader:
     def digest(self) -> str:
         """The dataset's digest."""
         return self._manifest.digest
+
+    @property
+    def manifest(self) -> Manifest:
+        """The dataset's manifest."""
+        return self._manifest
+
+    @property
+    def url(self) -> str:
+        """Where the dataset is."""
+        return self._settings.url
 
     @property
     def length(self) -> int:

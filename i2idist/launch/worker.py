@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ import torch
 
 from i2idist.data.batches import Batch
 from i2idist.data.cache import default_folder
+from i2idist.data.manifest import load_manifest
 from i2idist.data.reader import Reader
 from i2idist.data.settings import DataSettings
 from i2idist.errors import I2IError
 from i2idist.experiment import Experiment, from_yaml, method_class
+from i2idist.launch.about import about_run
 from i2idist.launch.facts import facts
 from i2idist.launch.journal import LineFile, LogHandler
 from i2idist.launch.lease import Lease
@@ -30,6 +33,8 @@ from i2idist.launch.sources import load_source
 from i2idist.launch.writer import Follower, Writer
 from i2idist.method import Method
 from i2idist.randomness import key_of
+from i2idist.tracking import start_tracking
+from i2idist.tracking.watch import TrackingWatcher
 from i2idist.train.checkpoint import Checkpoints
 from i2idist.train.comm import Comm
 from i2idist.train.loop import Event, Outcome, fit
@@ -48,6 +53,7 @@ class Job:
         experiment: the resolved experiment, as YAML.
         session: names this launch.
         driver: the launching process.
+        tracking_uri: where MLflow is; None: offline.
     """
 
     root: str
@@ -55,6 +61,7 @@ class Job:
     experiment: str
     session: str
     driver: Process
+    tracking_uri: str | None = None
 
 
 def work(
@@ -78,7 +85,7 @@ def work(
     with ExitStack() as stack:
         stack.enter_context(_threads(experiment.resources.threads_per_worker))
         stack.enter_context(_logging(folder.log(comm.rank)))
-        writer = stack.enter_context(_writer(job, folder, comm, tell))
+        writer = stack.enter_context(_writer(job, experiment, folder, comm, tell))
         outcome = _train(experiment, folder, comm, device, writer, lambda: writer.should_stop() or interrupted())
         writer.finish(outcome)
 
@@ -94,12 +101,14 @@ def check(experiment: Experiment, workers: int) -> None:
         build(experiment, train)
 
 
-def _writer(job: Job, folder: RunFolder, comm: Comm, tell: Callable[[Event], None]) -> Follower:
+def _writer(job: Job, experiment: Experiment, folder: RunFolder, comm: Comm, tell: Callable[[Event], None]) -> Follower:
     """Rank 0's writer once it holds the lease; where it can't, its error is raised on every rank."""
     writer, failure = Follower(), None
     if comm.rank == 0:
         try:
-            writer = Writer(folder, Lease.acquire(folder.lease, job.session, job.driver, _LOG.warning), tell)
+            lease = Lease.acquire(folder.lease, job.session, job.driver, _LOG.warning)
+            track = partial(start_tracking, experiment.tracking, job.tracking_uri, folder.url)
+            writer = Writer(folder, lease, tell, track)
         except I2IError as error:
             failure = error
     failure = comm.broadcast_object(failure)
@@ -120,7 +129,9 @@ def _train(
     with ExitStack() as stack:
         train, validation = open_readers(experiment, comm.rank, comm.world_size, stack)
         everyone = comm.gather_objects(facts(device, comm.world_size))
-        writer.launched({**everyone[0], "cpu": sorted({one["cpu"] for one in everyone})}, train.digest)
+        found = {**everyone[0], "cpu": sorted({one["cpu"] for one in everyone})}
+        about = about_run(folder, experiment, found, train.manifest, train.url)
+        tracker = writer.launched(found, train.digest, about)
         return fit(
             build(experiment, train),
             training=experiment.train,
@@ -133,7 +144,21 @@ def _train(
             initial=None if first is None else lambda: load_source(first),
             on_event=writer.on_event,
             should_stop=should_stop,
+            watcher=None if tracker is None else TrackingWatcher(tracker, lambda: _first(experiment), experiment.seed),
         )
+
+
+def _first(experiment: Experiment) -> Batch:
+    """The first samples of the validation split; of the training split, where no other is packed."""
+    cls, settings = method_class(experiment.method), _readable(experiment.data)
+    common: dict[str, Any] = {"role": cls.batch_type(experiment.method.config), "seed": experiment.seed}
+    splits = load_manifest(settings.url).splits
+    split = VALIDATION_SPLIT if VALIDATION_SPLIT in splits else settings.split
+    reader = Reader(settings, batch_size=4, group_size=1, rank=0, world_size=1, split=split, **common)
+    try:
+        return next(reader.epoch())
+    finally:
+        reader.close()
 
 
 def build(experiment: Experiment, reader: Reader) -> Method:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
 from i2idist import storage
-from i2idist.errors import RunError, StorageError
+from i2idist.errors import LeaseError, RunError, StorageError
 from i2idist.experiment import flatten
 from i2idist.launch.facts import DECIDE_BITS
 from i2idist.launch.journal import LineFile, keep_until
 from i2idist.launch.lease import Lease
 from i2idist.launch.run_folder import RunFolder, now
+from i2idist.tracking import About, Tracker
 from i2idist.train.loop import Event, Outcome
 
 _LOG = logging.getLogger("i2idist")
@@ -35,8 +37,9 @@ class Follower:
     ) -> None:
         """Nothing to close."""
 
-    def launched(self, facts: dict[str, Any], data_digest: str) -> None:
-        """Training is about to start."""
+    def launched(self, facts: dict[str, Any], data_digest: str, about: About) -> Tracker | None:
+        """Training is about to start; what tracks it, on rank 0."""
+        return None
 
     def on_event(self, event: Event) -> None:
         """Something happened; only rank 0 is told."""
@@ -52,9 +55,14 @@ class Follower:
 class Writer(Follower):
     """Rank 0: keeps the events, the record and the result, and watches for requests to stop."""
 
-    def __init__(self, folder: RunFolder, lease: Lease, tell: Callable[[Event], None]) -> None:
-        """Write `folder` under `lease`, and `tell` the driver each event."""
-        self._folder, self._lease, self._tell = folder, lease, tell
+    def __init__(
+        self, folder: RunFolder, lease: Lease, tell: Callable[[Event], None], track: Callable[..., Tracker]
+    ) -> None:
+        """Write `folder` under `lease`, `tell` the driver each event; `track(about, record)` begins tracking."""
+        self._folder, self._lease, self._tell, self._track = folder, lease, tell, track
+        self._tracker: Tracker | None = None
+        self._place = {"images": 0, "step": 0}
+        self._status = "FAILED"
         self._started = time.time()
         self._metrics = LineFile(folder.metrics)
         self._begun = False
@@ -71,19 +79,21 @@ class Writer(Follower):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the files and give the lease back."""
+        """End tracking, close the files and give the lease back."""
         self._done.set()
         self._watcher.join()
         try:
+            self._end_tracking(error)
             self._metrics.close()
         finally:
             self._lease.release()
 
-    def launched(self, facts: dict[str, Any], data_digest: str) -> None:
-        """Add this launch to the record.
+    def launched(self, facts: dict[str, Any], data_digest: str, about: About) -> Tracker | None:
+        """Add this launch to the record, and begin to track it.
 
         Raises:
             RunError: the data isn't what the run was begun with.
+            TrackingError: MLflow doesn't answer, and doesn't know the run yet.
         """
         record = self._folder.record()
         if record["data_digest"] not in (None, data_digest):
@@ -95,7 +105,13 @@ class Writer(Follower):
             self._note = _inexact(record["launches"][-1]["facts"], facts)
         record["data_digest"] = data_digest
         record["launches"].append({"at": now(), "facts": facts})
+        # Written before the MLflow run is created, so that whoever continues after a crash between finds that run.
+        record.setdefault("tracking", {"id": uuid.uuid4().hex})
         self._folder.write_record(record)
+        self._tracker = self._track(about, record["tracking"])
+        if record["tracking"] != self._tracker.record():
+            self._folder.write_record({**record, "tracking": self._tracker.record()})
+        return self._tracker
 
     def on_event(self, event: Event) -> None:
         """Keep an event and tell the driver.
@@ -122,8 +138,10 @@ class Writer(Follower):
     def finish(self, outcome: Outcome) -> None:
         """Write the result."""
         self._lease.check()
+        self._status = "KILLED" if outcome.stopped == "stop" else "FINISHED"
         result = asdict(outcome) | {
             "run": self._folder.name,
+            "mlflow_run_id": self._tracker.run_id if self._tracker else None,
             "checkpoint": storage.join(self._folder.checkpoints, outcome.checkpoint),
             "finished": now(),
             "seconds": round(time.time() - self._started, 3),
@@ -136,7 +154,19 @@ class Writer(Follower):
         keep_until(self._metrics, event["images"] if event["event"] == "resumed" else -1)
         self._begun = True
 
+    def _end_tracking(self, error: BaseException | None) -> None:
+        if self._tracker is None:
+            return
+        lost = isinstance(error, LeaseError)  # then the journal of the run folder is another process's
+        message = self._tracker.close(self._status, failed=error is not None, keep=not lost)
+        if message and not lost:
+            _LOG.warning("%s", message)
+            self._keep({"event": "note", **self._place, "time": time.time(), "message": message})
+
     def _keep(self, event: Event) -> None:
+        self._place = {"images": event["images"], "step": event["step"]}
+        if self._tracker:
+            self._tracker.on_event(event)
         self._metrics.append(event)
         if event["event"] != "metrics":
             _LOG.info("%s at %d images", event["event"], event["images"])

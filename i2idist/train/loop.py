@@ -57,6 +57,20 @@ class Best:
     validations_since: int = 0
 
 
+class Watcher:
+    """Looks on while a method is trained, and keeps something in its checkpoints. Called on rank 0 alone."""
+
+    def state(self) -> Mapping[str, Any]:
+        """What the checkpoint being made must hold besides the training's state: JSON-able, by keys of its own."""
+        return {}
+
+    def restore(self, rest: Mapping[str, Any], images: int) -> None:
+        """Training goes on at `images`, from a checkpoint of which this is `rest`."""
+
+    def look(self, trainer: Trainer, final: bool) -> None:
+        """Training pauses: after a validation, before a checkpoint, and at its end. It may change nothing."""
+
+
 def fit(
     method: Method,
     *,
@@ -70,6 +84,7 @@ def fit(
     initial: Callable[[], Mapping[str, Tensor]] | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
+    watcher: Watcher | None = None,
 ) -> Outcome:
     """Train a method to `total_images`, from its newest checkpoint if it has one. Every worker calls this alike.
 
@@ -86,6 +101,7 @@ def fit(
         initial: the state (`method.state_dict()`) that a fresh run starts from, called on rank 0.
         on_event: called on rank 0 with what happens.
         should_stop: polled on every rank after each step; any rank's True stops all after a checkpoint.
+        watcher: looks on, on rank 0, and keeps something of its own in checkpoints.
 
     Raises:
         NonFiniteError: a gradient isn't finite.
@@ -96,7 +112,8 @@ def fit(
             "train.best_metric is set but there is no validation split: pack one, or unset train.best_metric."
         )
     make_deterministic(torch.device(device))
-    loop = _Loop(Trainer(method, training, seed=seed, comm=comm, device=device), comm, checkpoints, on_event, seed)
+    trainer = Trainer(method, training, seed=seed, comm=comm, device=device)
+    loop = _Loop(trainer, comm, checkpoints, on_event, seed, watcher or Watcher())
     loop.begin(initial)
     stream = batches(loop.trainer.batches)
     start, started = loop.trainer.images, time.perf_counter()
@@ -127,9 +144,17 @@ class _Loop:
     """The parts of the loop that share its state."""
 
     def __init__(
-        self, trainer: Trainer, comm: Comm, checkpoints: Checkpoints, on_event: Callable[[Event], None], seed: int
+        self,
+        trainer: Trainer,
+        comm: Comm,
+        checkpoints: Checkpoints,
+        on_event: Callable[[Event], None],
+        seed: int,
+        watcher: Watcher,
     ) -> None:
         self.trainer = trainer
+        self._watcher = watcher
+        self._looked_images = -1
         self.best = Best()
         self._comm, self._checkpoints, self._on_event, self._seed = comm, checkpoints, on_event, seed
         self._saved: str | None = None
@@ -145,6 +170,8 @@ class _Loop:
             rest = self._comm.broadcast_object(dict(state.rest))
             self.best = Best(**rest["best"])
             self._saved, self._saved_images = self._comm.broadcast_object(name), self.trainer.images
+            if self._comm.rank == 0:
+                self._watcher.restore(rest, self.trainer.images)
             self._tell("resumed", checkpoint=self._saved)
         elif initial is not None:
             self._on_rank_0(lambda: copy_into(self.trainer.method.state_dict(), initial(), "init_from"))
@@ -206,6 +233,7 @@ class _Loop:
         values = validate(self.trainer, batches, self._comm, self._seed)
         training = self.trainer.training
         self._tell("validation", **values)
+        self._look()
         if training.best_metric is None:
             return
         if training.best_metric not in values:
@@ -231,11 +259,12 @@ class _Loop:
                 f"Workers' states differ at {self.trainer.images} images, which the trainer excludes by construction: "
                 "a loss or network of the method must change state without `Step.comm`. Nothing was saved."
             )
+        self._look()
         if self._comm.rank == 0:
             state = self.trainer.state()
             begun = time.perf_counter()
             self._saved = self._checkpoints.save(
-                State(state.tensors, {**state.rest, "best": asdict(self.best)}),
+                State(state.tensors, {**self._watcher.state(), **state.rest, "best": asdict(self.best)}),
                 self.trainer.images,
                 self.best.checkpoint,
             )
@@ -244,6 +273,7 @@ class _Loop:
 
     def end(self, stopped: Literal["done", "stop", "early"], start: int, started: float) -> Outcome:
         """Write the last checkpoint and sum up."""
+        self._look(final=True)
         self.save()
         self._on_rank_0(self._checkpoints.wait)
         outcome = Outcome(
@@ -257,6 +287,12 @@ class _Loop:
         )
         self._tell("done", **asdict(outcome))
         return outcome
+
+    def _look(self, final: bool = False) -> None:
+        """Let the watcher look, at each number of images once, and in the end in any case."""
+        if self._comm.rank == 0 and (final or self._looked_images != self.trainer.images):
+            self._watcher.look(self.trainer, final)
+        self._looked_images = self.trainer.images
 
     def _tell(self, event: str, **values: Any) -> None:
         if self._comm.rank == 0:

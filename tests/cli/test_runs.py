@@ -21,6 +21,7 @@ def recipe(tmp_path, monkeypatch):
         "data": {"url": "generated:edges?size=16&train=8&val=0&test=0", "cache_dir": str(tmp_path / "cache")},
         "train": {"total_images": 16, "batch_size": 4, "log_every_images": 4, "checkpoint_every_images": 8},
         "resources": {"launcher": "local", "threads_per_worker": 1},
+        "tracking": {"offline": True},
     }
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(raw))
     return "./tiny.yaml"

@@ -39,6 +39,7 @@ def tiny(tmp_path, cache):
                 "checkpoint_every_images": 12,
             },
             "resources": {"launcher": "local", "threads_per_worker": 1},
+            "tracking": {"offline": True},
         }
         for name, values in sections.items():
             raw[name] = {**raw.get(name, {}), **values}

@@ -1,0 +1,49 @@
+"""What tracking sees and keeps of a training while it runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from i2idist.data.batches import Batch
+from i2idist.errors import ConfigError
+from i2idist.tracking.run import Tracker
+from i2idist.train.loop import Watcher
+from i2idist.train.trainer import Trainer
+
+_LOG = logging.getLogger("i2idist")
+
+
+class TrackingWatcher(Watcher):
+    """Draws pictures whenever training pauses, and keeps the undelivered journal in checkpoints."""
+
+    def __init__(self, tracker: Tracker, inputs: Callable[[], Batch], seed: int) -> None:
+        """Track with `tracker`; pictures show the first inputs of what `inputs` reads, with codes keyed by `seed`."""
+        self._tracker = tracker
+        self._pictures: Any = None
+        if tracker.pictures:
+            from i2idist.tracking.pictures import Pictures  # brings matplotlib
+
+            self._pictures = Pictures(inputs, seed)
+
+    def state(self) -> Mapping[str, Any]:
+        """The undelivered journal."""
+        return {"tracking": self._tracker.state()}
+
+    def restore(self, rest: Mapping[str, Any], images: int) -> None:
+        """Take the undelivered journal over."""
+        self._tracker.restore(rest.get("tracking"), images)
+
+    def look(self, trainer: Trainer, final: bool) -> None:
+        """Draw the fixed inputs' translations; in the end, the way between two codes."""
+        if self._pictures is None:
+            return
+        try:
+            picture = self._pictures.interpolation(trainer) if final else self._pictures.grid(trainer)
+        except ConfigError as error:  # images that no picture can show are no reason to stop training
+            _LOG.warning("No pictures for MLflow: %s", error)
+            self._pictures = None
+            return
+        if picture is not None:
+            self._tracker.picture("interpolation" if final else "translations", picture, trainer.images)
