@@ -76,7 +76,7 @@ def start(
 
 
 def keys(folder: Path | str, profile: str = "default") -> tuple[str, str]:
-    """The access key and secret of a profile, for tools that can't read the file of the store in `folder` themselves."""
+    """The access key and secret of a profile, for tools that can't read the file in the store's `folder` themselves."""
     found = _profiles(Path(folder))[profile]
     return found["aws_access_key_id"], found["aws_secret_access_key"]
 
