@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import time
 import uuid
@@ -23,8 +24,10 @@ from i2idist.launch.signals import Interruption
 from i2idist.launch.sources import adopt_pins, pin_sources
 from i2idist.launch.worker import Job, check
 from i2idist.recipe import override
+from i2idist.tracking import deliver_rest, require_server, resolve_uri
 from i2idist.train.loop import Event
 
+_LOG = logging.getLogger("i2idist")
 Say = Callable[[str], None]
 Tell = Callable[[Event], None]
 
@@ -43,6 +46,7 @@ class Result:
         best: name of the best checkpoint, if a criterion was set and met.
         params_sha256: digest of the method's parameters and buffers.
         images_per_s: throughput of the last launch.
+        mlflow_run_id: the MLflow run; None while it is offline.
     """
 
     run: str
@@ -54,6 +58,7 @@ class Result:
     best: str | None
     params_sha256: str
     images_per_s: float
+    mlflow_run_id: str | None = None
 
 
 def train(
@@ -79,6 +84,7 @@ def train(
         ConfigError: the recipe or an override can't be used.
         RunError: the run exists with another experiment, or its workers failed.
         LeaseError: another process is writing the run.
+        TrackingError: MLflow doesn't answer, and the run isn't `tracking.offline`.
     """
     if isinstance(recipe, Experiment):
         experiment = from_dict(override(recipe.as_dict(), overrides or {}), "the experiment", overrides)
@@ -90,11 +96,12 @@ def train(
     if is_new:
         pinned = _pinned(_capped(experiment), folder.root)
         check(pinned, pinned.resources.workers_range[0])
+        require_server(resolve_uri(pinned.tracking, folder.root))
         is_new = folder.create(pinned)
     if not is_new:
-        return _continue(folder, experiment, on_event, say)
+        return _continue("train", folder, experiment, on_event, say)
     say(f"Created run {folder.name} in {folder.root}")
-    return _launch(folder, pinned, on_event, say)
+    return _launch("train", folder, pinned, on_event, say)
 
 
 def resume(
@@ -109,7 +116,7 @@ def resume(
     folder = RunFolder.existing(runs_root(root), name)
     where = folder.file("experiment.yaml")
     experiment = from_dict(override(folder.experiment().as_dict(), overrides or {}), where, overrides)
-    return _continue(folder, experiment, on_event, say)
+    return _continue("resume", folder, experiment, on_event, say)
 
 
 def stop(name: str, *, root: str | None = None, wait: bool = False) -> None:
@@ -126,7 +133,10 @@ def stop(name: str, *, root: str | None = None, wait: bool = False) -> None:
     folder = RunFolder.existing(runs_root(root), name)
     if folder.result() is not None:
         raise RunError(f"The run '{name}' has ended, so there is nothing to stop.")
+    from i2idist.catalog import hooks  # brings SQLAlchemy, half a second
+
     folder.request_stop()
+    hooks.stopping(folder.url, root=folder.root, say=_LOG.warning)
     while wait and lease.is_held(folder.lease):
         time.sleep(0.5)
 
@@ -173,7 +183,7 @@ def _threads(experiment: Experiment) -> int:
     return max(1, cores() // workers)
 
 
-def _continue(folder: RunFolder, requested: Experiment, on_event: Tell, say: Say) -> Result:
+def _continue(kind: str, folder: RunFolder, requested: Experiment, on_event: Tell, say: Say) -> Result:
     stored = folder.experiment()
     requested = adopt_pins(requested, stored)
     if requested.resources.threads_per_worker is None:
@@ -189,7 +199,7 @@ def _continue(folder: RunFolder, requested: Experiment, on_event: Tell, say: Say
     result = folder.result()
     if result and _finished(result, changes, requested):
         say(f"The run {folder.name} is finished: {result['images']} images ({result['stopped']}).")
-        return _result(folder, result)
+        return _result(folder, _delivered(folder, requested, result, say))
     lease.refuse_if_held(folder.lease)
     check(requested, requested.resources.workers_range[0])
     if changes:
@@ -197,7 +207,7 @@ def _continue(folder: RunFolder, requested: Experiment, on_event: Tell, say: Say
         _say_changes(changes, say)
     folder.clear_result()
     say(f"Continuing run {folder.name} in {folder.root}")
-    return _launch(folder, requested, on_event, say)
+    return _launch(kind, folder, requested, on_event, say)
 
 
 def _finished(result: dict[str, Any], changes: Mapping[str, Any], requested: Experiment) -> bool:
@@ -213,13 +223,25 @@ def _say_changes(changes: Mapping[str, tuple[Any, Any]], say: Say) -> None:
         say("Schedules and stages now follow the new total, so the whole differs from one run of that length.")
 
 
-def _launch(folder: RunFolder, experiment: Experiment, on_event: Tell, say: Say) -> Result:
+def _launch(kind: str, folder: RunFolder, experiment: Experiment, on_event: Tell, say: Say) -> Result:
+    """Train, with a row in the catalog that says so."""
+    from i2idist.catalog import hooks  # brings SQLAlchemy, half a second
+
+    known: dict[str, Any] = {"root": folder.root, "run_url": folder.url, "experiment": experiment.as_dict()}
+    with hooks.launch(kind, folder.name, **known, say=say) as row:
+        result = _run(folder, experiment, row.watching(on_event), say)
+        row.ended("stopped" if result.stopped == "stop" else "done", mlflow_run_id=result.mlflow_run_id)
+    return result
+
+
+def _run(folder: RunFolder, experiment: Experiment, on_event: Tell, say: Say) -> Result:
     """Run the workers to their end. The lease, not this process, keeps a second writer away."""
     for process in reap():
         say(f"Ended process {process.pid}, left over from a killed launch.")
     resources = experiment.resources
     folder.clear_stop()
-    job = Job(folder.root, folder.name, experiment.as_yaml(), uuid.uuid4().hex, Process.current())
+    uri = resolve_uri(experiment.tracking, folder.root)
+    job = Job(folder.root, folder.name, experiment.as_yaml(), uuid.uuid4().hex, Process.current(), uri)
     interruption = Interruption(say)
     total = experiment.train.total_images
     on_event({"event": "launch", "run": folder.name, "time": time.time(), "total_images": total})
@@ -247,4 +269,18 @@ def _capped(experiment: Experiment) -> Experiment:
 
 def _result(folder: RunFolder, values: Mapping[str, Any]) -> Result:
     names = [field.name for field in dataclasses.fields(Result) if field.name != "url"]
-    return Result(url=folder.url, **{name: values[name] for name in names})
+    known: dict[str, Any] = {name: values.get(name) for name in names}
+    return Result(url=folder.url, **known)
+
+
+def _delivered(folder: RunFolder, experiment: Experiment, result: dict[str, Any], say: Say) -> dict[str, Any]:
+    """Tell MLflow what a run that ended couldn't; its result, with the MLflow run."""
+    uri, record = resolve_uri(experiment.tracking, folder.root), folder.record()
+    tracked = deliver_rest(experiment.tracking, uri, folder.url, folder.name, record.get("tracking"))
+    if tracked is None:
+        return result
+    folder.write_record({**record, "tracking": tracked})
+    result = {**result, "mlflow_run_id": tracked["run_id"]}
+    folder.write_result(result)
+    say(f"Delivered what was left to MLflow at {tracked['uri']}.")
+    return result
