@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from i2idist import storage
 from i2idist.data.batches import Batch
 from i2idist.data.cache import default_folder
 from i2idist.data.manifest import load_manifest
@@ -40,6 +41,8 @@ from i2idist.train.comm import Comm
 from i2idist.train.loop import Event, Outcome, fit
 
 VALIDATION_SPLIT = "val"
+_PATIENCE_S = 300.0
+"""How long training waits for a store that goes away."""
 _LOG = logging.getLogger("i2idist")
 
 
@@ -83,6 +86,7 @@ def work(
     folder = RunFolder(job.root, job.name)
     comm = Comm(device=device)
     with ExitStack() as stack:
+        stack.enter_context(storage.patience(_PATIENCE_S))
         stack.enter_context(_threads(experiment.resources.threads_per_worker))
         stack.enter_context(_logging(folder.log(comm.rank)))
         writer = stack.enter_context(_writer(job, experiment, folder, comm, tell))
