@@ -25,6 +25,7 @@ from i2idist.launch.sources import adopt_pins, pin_sources
 from i2idist.launch.worker import Job, check
 from i2idist.recipe import override
 from i2idist.tracking import deliver_rest, require_server, resolve_uri
+from i2idist.tracking.settings import shown
 from i2idist.train.loop import Event
 
 _LOG = logging.getLogger("i2idist")
@@ -241,6 +242,8 @@ def _run(folder: RunFolder, experiment: Experiment, on_event: Tell, say: Say) ->
     resources = experiment.resources
     folder.clear_stop()
     uri = resolve_uri(experiment.tracking, folder.root)
+    if uri and uri != shown(uri):
+        uri = None  # jobs can be looked at: workers take a URI with a password from their own environment
     job = Job(folder.root, folder.name, experiment.as_yaml(), uuid.uuid4().hex, Process.current(), uri)
     interruption = Interruption(say)
     total = experiment.train.total_images

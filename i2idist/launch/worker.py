@@ -34,7 +34,7 @@ from i2idist.launch.sources import load_source
 from i2idist.launch.writer import Follower, Writer
 from i2idist.method import Method
 from i2idist.randomness import key_of
-from i2idist.tracking import start_tracking
+from i2idist.tracking import resolve_uri, start_tracking
 from i2idist.tracking.watch import TrackingWatcher
 from i2idist.train.checkpoint import Checkpoints
 from i2idist.train.comm import Comm
@@ -56,7 +56,7 @@ class Job:
         experiment: the resolved experiment, as YAML.
         session: names this launch.
         driver: the launching process.
-        tracking_uri: where MLflow is; None: offline.
+        tracking_uri: where MLflow is; None: offline, or the worker's environment says it.
     """
 
     root: str
@@ -111,7 +111,8 @@ def _writer(job: Job, experiment: Experiment, folder: RunFolder, comm: Comm, tel
     if comm.rank == 0:
         try:
             lease = Lease.acquire(folder.lease, job.session, job.driver, _LOG.warning)
-            track = partial(start_tracking, experiment.tracking, job.tracking_uri, folder.url)
+            uri = job.tracking_uri or resolve_uri(experiment.tracking, job.root)
+            track = partial(start_tracking, experiment.tracking, uri, folder.url)
             writer = Writer(folder, lease, tell, track)
         except I2IError as error:
             failure = error

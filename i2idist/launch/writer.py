@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
@@ -82,11 +83,10 @@ class Writer(Follower):
         """End tracking, close the files and give the lease back."""
         self._done.set()
         self._watcher.join()
-        try:
+        with ExitStack() as stack:
+            stack.callback(self._lease.release)
+            stack.callback(self._metrics.close)
             self._end_tracking(error)
-            self._metrics.close()
-        finally:
-            self._lease.release()
 
     def launched(self, facts: dict[str, Any], data_digest: str, about: About) -> Tracker | None:
         """Add this launch to the record, and begin to track it.

@@ -60,8 +60,9 @@ class Pictures:
 
     def _codes(self, method: Method, count: int) -> Tensor:
         """(count, code_dim); one empty code where the method takes none."""
-        keys = sample_keys(key_of(self._seed, "pictures"), torch.arange(count if method.code_dim else 1))
-        return normal(keys, (method.code_dim,))
+        if not method.code_dim:
+            return torch.zeros(1, 0)
+        return normal(sample_keys(key_of(self._seed, "pictures"), torch.arange(count)), (method.code_dim,))
 
 
 def _sources(batch: Batch) -> Tensor:

@@ -282,7 +282,7 @@ def _start_line(about: About) -> Line:
 
 def _dataset(about: Mapping[str, Any]) -> dict[str, str]:
     """As MLflow describes a dataset; its digests end after 36 characters, so the whole one is in the profile."""
-    kind = "s3" if about["url"].startswith("s3://") else "code" if about["url"].startswith("generated:") else "local"
+    kind = "s3" if about["url"].startswith("s3://") else "generated" if about["url"].startswith("generated:") else "local"
     profile = {key: value for key, value in about.items() if key not in ("name", "url")}
     return {
         "name": about["name"],

@@ -273,6 +273,7 @@ class _Loop:
 
     def end(self, stopped: Literal["done", "stop", "early"], start: int, started: float) -> Outcome:
         """Write the last checkpoint and sum up."""
+        self._look()
         self._look(final=True)
         self.save()
         self._on_rank_0(self._checkpoints.wait)
