@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import mlflow
 from mlflow import MlflowClient
@@ -16,6 +18,7 @@ from i2idist.errors import SourceError, TrackingError
 from i2idist.tracking.settings import Tracking, resolve_uri, shown
 
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
+CONNECT_S = 5.0
 _DEFAULT = threading.Lock()
 
 
@@ -57,6 +60,20 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
         if found is None:
             raise
         return str(found.experiment_id)
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client, once it is known that somebody listens: MLflow itself would try for minutes.
+
+    Raises:
+        TrackingError: nobody does.
+    """
+    address = urlsplit(uri)
+    if address.scheme in ("http", "https"):
+        with mlflow_errors("connect to MLflow", uri):
+            port = address.port or (443 if address.scheme == "https" else 80)
+            socket.create_connection((address.hostname or "", port), timeout=CONNECT_S).close()
+    return client_of(uri)
 
 
 @contextmanager

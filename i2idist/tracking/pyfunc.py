@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import mlflow.models
+import pandas as pd  # type: ignore[import-untyped]
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
@@ -26,7 +27,7 @@ class ServedTranslator(PythonModel):
         self._translator = load(context.artifacts["model"])
 
     def predict(
-        self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[dict[str, list[str]]]:
         """Translate a data frame's column `image`.
 

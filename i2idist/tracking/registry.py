@@ -24,7 +24,7 @@ from i2idist.data.cache import default_folder
 from i2idist.errors import ConfigError, SourceError, nearest
 from i2idist.model import FILE_NAME, ModelCard, read_card
 from i2idist.tracking.packaging import FOLDER, package_sha256, write_mlflow_model
-from i2idist.tracking.place import ABSENT, client_of, default_tracking, experiment_id, mlflow_errors, tracking_uri
+from i2idist.tracking.place import ABSENT, connect, default_tracking, experiment_id, mlflow_errors, tracking_uri
 from i2idist.tracking.settings import Tracking, shown
 
 CANDIDATE, CHAMPION = "candidate", "champion"
@@ -85,7 +85,7 @@ def register(
     card, digest = read_card(model_url), _digest(model_url)
     run_id = run_id or card.lineage.get("mlflow_run_id")
     with mlflow_errors(f"register {model_url} as '{name}'", where):
-        client = client_of(where)
+        client = connect(where)
         version = _version_with(client, name, digest)
         if version is None:
             labels = {**_tags(card, digest), **(tags or {})}
@@ -115,7 +115,7 @@ def promote(
         SourceError: there is no such model, version or alias.
         TrackingError: MLflow can't be reached, or refuses the alias.
     """
-    client = client_of(where := tracking_uri(uri))
+    client = connect(where := tracking_uri(uri))
     found = _find(client, where, name, source if version is None else None, version)
     with mlflow_errors(f"give the alias '{alias}' to version {found.version} of '{name}'", where):
         client.set_registered_model_alias(name, alias, found.version)
@@ -136,8 +136,9 @@ def resolve(model_uri: str, *, uri: str | None = None, cache: Path | None = None
         TrackingError: MLflow can't be reached.
     """
     where = tracking_uri(uri)
-    pinned, version = _pin(client_of(where), where, model_uri)
-    folder = str(_fetch(pinned, where, cache or default_folder().parent / "models"))
+    client = connect(where)
+    pinned, version = _pin(client, where, model_uri)
+    folder = str(_fetch(client, pinned, where, cache or default_folder().parent / "models"))
     run_id = version.run_id if version else read_card(folder).lineage.get("mlflow_run_id")
     return ResolvedModel(
         uri=pinned,
@@ -152,7 +153,7 @@ def check_model_name(name: str) -> None:
     """Refuse a name that registries or URIs can't hold.
 
     Raises:
-        ConfigError: it is empty, or has other characters than letters, digits, dashes, underscores and spaces.
+        ConfigError: it is empty, or has other characters than letters, digits, dashes and underscores.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}", name) or _LOGGED.fullmatch(f"models:/{name}"):
         raise ConfigError(
@@ -270,21 +271,33 @@ def _pin(client: MlflowClient, uri: str, model_uri: str) -> tuple[str, ModelVers
     )
 
 
-def _fetch(pinned: str, uri: str, cache: Path) -> Path:
+def _fetch(client: MlflowClient, pinned: str, uri: str, cache: Path) -> Path:
     """Our model folder, fetched from MLflow into the cache, where it appears when it is whole."""
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=cache) as folder:
         with mlflow_errors(f"fetch {pinned}", uri):
-            location = _location(client_of(uri), pinned)
+            location = _location(client, pinned)
             fetched = mlflow.artifacts.download_artifacts(
                 artifact_uri=location, dst_path=folder, tracking_uri=uri, registry_uri=uri
             )
         own = _own_folder(Path(fetched), pinned)
         kept = cache / _digest(str(own))
-        if not (kept / read_card(str(own)).weights).exists():
+        card = read_card(str(own))
+        if not _is_whole(kept, card):
+            with suppress(FileNotFoundError):
+                os.replace(kept, Path(folder, "harmed"))
             with suppress(OSError):  # another process put it there meanwhile
                 os.replace(own, kept)
     return kept
+
+
+def _is_whole(kept: Path, card: ModelCard) -> bool:
+    """Whether the cached model, which `model.json` names, still has its weights."""
+    weights = kept / card.weights
+    if not weights.exists():
+        return False
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == card.weights_sha256
 
 
 def _location(client: MlflowClient, pinned: str) -> str:
