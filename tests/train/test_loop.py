@@ -11,7 +11,7 @@ from i2idist.errors import ConfigError
 from i2idist.method import Domain, Domains
 from i2idist.train.checkpoint import Checkpoints
 from i2idist.train.comm import Comm
-from i2idist.train.loop import Outcome, fit, validate
+from i2idist.train.loop import Outcome, Watcher, fit, validate
 from i2idist.train.settings import Training
 from i2idist.train.trainer import Trainer
 from tests.train import toy
@@ -32,7 +32,7 @@ def _validation() -> Iterator[Paired]:
     return iter((first, second[:2].map(lambda t: t)))
 
 
-def _fit(folder: Path, *, stop_at: int | None = None, events: list | None = None, **training) -> Outcome:
+def _fit(folder: Path, *, stop_at: int | None = None, events: list | None = None, watcher=None, **training) -> Outcome:
     settings = {
         "total_images": 80,
         "batch_size": 4,
@@ -54,6 +54,7 @@ def _fit(folder: Path, *, stop_at: int | None = None, events: list | None = None
         validation=_validation,
         on_event=events.append,
         should_stop=lambda: stop_at is not None and events[-1:] and events[-1]["images"] >= stop_at,
+        watcher=watcher,
     )
 
 
@@ -76,6 +77,32 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
     again = _fit(tmp_path)
     assert again.params_sha256 == first.params_sha256 and again.steps == first.steps
     assert again.checkpoint == first.checkpoint
+
+
+class Notes(Watcher):
+    """Notes when it looked, and keeps that in checkpoints."""
+
+    def __init__(self):
+        self.looks, self.restored = [], None
+
+    def state(self):
+        return {"notes": list(self.looks)}
+
+    def restore(self, rest, images):
+        self.restored = (rest["notes"], images)
+
+    def look(self, trainer, final):
+        self.looks.append([trainer.images, final])
+
+
+def test_a_watcher_looks_before_each_checkpoint_that_holds_its_state(tmp_path):
+    first, second = Notes(), Notes()
+    _fit(tmp_path, stop_at=32, watcher=first, validate_every_images=20)
+    assert first.looks == [[20, False], [32, False], [32, True]]
+    assert first.restored is None
+    _fit(tmp_path, watcher=second, validate_every_images=20, checkpoint_every_images=None)
+    assert second.restored == (first.looks, 32)
+    assert second.looks == [[40, False], [60, False], [80, False], [80, True]]
 
 
 def test_best_is_kept_and_patience_ends(tmp_path):
