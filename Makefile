@@ -11,12 +11,13 @@ PYTEST := $(BIN)/python -m pytest
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-gpu lint bench lock
+.PHONY: help setup demo test test-all test-faults test-gpu lint bench lock
 
 help:
 	@echo "make demo      train on handwritten digits and look at the translations (some minutes)"
 	@echo "make test      the tests that must pass"
 	@echo "make test-all  the slow ones as well"
+	@echo "make test-faults  kill object store, MLflow and Postgres under trainings; OUTAGE_S=60: for so many seconds"
 	@echo "make test-gpu  what needs CUDA"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     measure against the reference implementations; writes tests/benchmarks/RESULTS.md"
@@ -44,6 +45,10 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	$(PYTEST) -m "not gpu" --ignore=tests/benchmarks
+
+OUTAGE_S ?= 5
+test-faults: $(STAMP)
+	I2IDIST_OUTAGE_S=$(OUTAGE_S) $(PYTEST) -m fault tests/faults
 
 test-gpu: $(STAMP)
 	$(PYTEST) -m gpu -v
