@@ -9,6 +9,15 @@ from i2idist.conformance import WorkerPool
 from services import object_store
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _a_catalog_of_their_own(tmp_path_factory):
+    """Tests don't write to the catalog of whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.delenv("I2IDIST_CATALOG", raising=False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def pool():
     with WorkerPool(4) as workers:

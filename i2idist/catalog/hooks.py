@@ -143,7 +143,7 @@ def launch(
         try:
             yield row
         except BaseException as error:
-            row.ended("failed", error=f"{type(error).__name__}: {error}")
+            row.ended("failed", error=f"{type(error).__name__}: {error}".rstrip(": "))
             raise
 
 

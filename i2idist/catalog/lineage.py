@@ -12,11 +12,12 @@ from typing import Any
 
 from sqlalchemy import or_
 
+from i2idist import storage
 from i2idist.catalog.models import Dataset, Job, Translation
 from i2idist.catalog.places import ancestors, is_place, place
 from i2idist.catalog.references import Link, is_model, is_run, last, model_link, run_link, translation_job
 from i2idist.catalog.store import Catalog
-from i2idist.errors import CatalogError
+from i2idist.errors import CatalogError, StorageError
 
 _DEPTH = 5
 """Folders above a file that are looked into for what it belongs to, where the catalog doesn't know."""
@@ -58,43 +59,59 @@ def trace(catalog: Catalog, uri: str) -> Lineage:
     Raises:
         CatalogError: nobody knows it.
     """
-    for found in (_of_translation, _of_model, _of_run, _of_dataset):
-        lineage = found(catalog, uri)
+    problem = None
+    for look in (_of_translation, _of_model, _of_run, _of_dataset, _of_unlisted_translation, _of_unlisted_run):
+        try:
+            lineage = look(catalog, uri)
+        except StorageError as error:  # what the catalog knows can be told all the same
+            problem = error
+            continue
         if lineage:
             return lineage
+    if problem:
+        raise problem
     rows = catalog.find(uri)  # names the nearest where there is nothing
     raise CatalogError(
         f"The {type(rows[0]).__name__.lower()} '{uri}' has no folder, so its lineage is unknown: see `i2idist show`."
     )
 
 
+def _folders(uri: str) -> list[str]:
+    """The place that `uri` names and the folders above it; none for a mere name, wherever the command is run."""
+    url = uri.partition("#")[0]
+    is_named = is_place(url) and ("/" in url or storage.exists(url))
+    return ancestors(place(url)) if is_named else []
+
+
 # From a translation.
 
 
 def _of_translation(catalog: Catalog, uri: str) -> Lineage | None:
-    url, _, member = uri.partition("#")
-    if not is_place(url):
-        return None
-    above = ancestors(place(url))
-    rows = catalog.translations(or_(Translation.out_url.in_(above), Translation.job_digest == uri), limit=None)
-    row = max(rows, key=lambda row: len(row.out_url), default=None) or _unlisted(above)
+    above = _folders(uri)
+    mine = or_(Translation.out_url.in_(above), Translation.job_digest == uri)
+    row = max(catalog.translations(mine, limit=None), key=lambda row: len(row.out_url), default=None)
     if row is None:
-        return _of_outputs(catalog, place(url))
-    subject = _translation(row)
+        return _of_outputs(catalog, above[0]) if above else None
+    return _of_row(catalog, row, uri)
+
+
+def _of_row(catalog: Catalog, row: Translation, uri: str) -> Lineage:
+    """The lineage of a translation, or of a file in it."""
+    url, _, member = uri.partition("#")
     origins = tuple(_origins(catalog, row))
-    inside = place(url).removeprefix(row.out_url).strip("/")
-    if not inside or row not in rows and inside == subject.name:
-        return Lineage(subject, origins, ())
-    return Lineage(_image(catalog, row, inside, member), (subject, *origins), ())
+    inside = place(url).removeprefix(f"{row.out_url}/")
+    if not inside.strip("/") or inside == place(url):
+        return Lineage(_translation(row), origins, ())
+    return Lineage(_image(catalog, row, inside, member), (_translation(row), *origins), ())
 
 
-def _unlisted(above: list[str]) -> Translation | None:
-    """A translation that the catalog doesn't know, as its folder describes it."""
-    for url in above[:_DEPTH]:
+def _of_unlisted_translation(catalog: Catalog, uri: str) -> Lineage | None:
+    """One that the catalog doesn't know, as its folder describes it."""
+    for url in _folders(uri)[:_DEPTH]:
         job = translation_job(url)
         if job:
             made = job["model"]
-            return Translation(
+            row = Translation(
                 job_digest=job["digest"],
                 model=made["uri"],
                 model_version=made["version"],
@@ -104,6 +121,7 @@ def _unlisted(above: list[str]) -> Translation | None:
                 out_url=url,
                 options=job["options"],
             )
+            return _of_row(catalog, row, uri)
     return None
 
 
@@ -141,7 +159,7 @@ def _origins(catalog: Catalog, row: Translation) -> Iterator[Link]:
 
 def _of_model(catalog: Catalog, uri: str) -> Lineage | None:
     is_registered = uri.startswith("models:/") or re.fullmatch(r"runs:/[^/]+/.+", uri)
-    if not is_registered and not is_model(place(uri)):
+    if not is_registered and not any(map(is_model, _folders(uri)[:1])):
         return None
     model = model_link(place(uri))
     rows = catalog.translations(Translation.model.startswith(_stem(model), autoescape=True), limit=None)
@@ -191,22 +209,22 @@ def _run_url(catalog: Catalog, model: Link) -> str | None:
 
 
 def _of_run(catalog: Catalog, uri: str) -> Lineage | None:
-    url = _find_run(catalog, uri)
-    if url is None:
-        return None
+    """A run by name, MLflow id or submission; or the one that a folder or checkpoint belongs to."""
+    name = uri.removeprefix("runs:/")
+    named = or_(Job.name == name, Job.mlflow_run_id == name, Job.submission_id == name, Job.run_url.in_(_folders(uri)))
+    jobs = catalog.jobs(named, Job.run_url.is_not(None), limit=1)
+    return _of_run_at(catalog, jobs[0].run_url) if jobs and jobs[0].run_url else None
+
+
+def _of_unlisted_run(catalog: Catalog, uri: str) -> Lineage | None:
+    """One that the catalog doesn't know."""
+    url = next((url for url in _folders(uri)[:_DEPTH] if is_run(url)), None)
+    return _of_run_at(catalog, url) if url else None
+
+
+def _of_run_at(catalog: Catalog, url: str) -> Lineage:
     run = run_link(url)
     return Lineage(run, tuple(_data_of(catalog, run)), tuple(map(_translation, _translations_of(catalog, url))))
-
-
-def _find_run(catalog: Catalog, uri: str) -> str | None:
-    name = uri.removeprefix("runs:/")
-    by_name = or_(Job.name == name, Job.mlflow_run_id == name, Job.submission_id == name)
-    above = ancestors(place(uri)) if is_place(uri) else []
-    for where in (by_name, Job.run_url.in_(above)):
-        jobs = catalog.jobs(where, Job.run_url.is_not(None), limit=1)
-        if jobs:
-            return jobs[0].run_url
-    return next((url for url in above[:_DEPTH] if is_run(url)), None)
 
 
 def _translations_of(catalog: Catalog, run_url: str) -> list[Translation]:

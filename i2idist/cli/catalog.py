@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,6 +43,8 @@ _COLUMNS = {
     What.translations: ("name", "state", "model", "model_version", "dataset_url", "out_url", "updated"),
     What.runs: ("name", "state", "images", "method", "code", "mlflow_run_id", "url"),
 }
+_AT_ONCE = 16
+"""Runs that are read at once."""
 _SHORT = 12
 """Digits shown of a digest or revision."""
 _LINES = (
@@ -126,7 +129,8 @@ def _console() -> Console:
 
 def _rows(catalog: Catalog, what: What, limit: int) -> list[dict[str, Any]]:
     if what is What.runs:
-        return [_run(job.as_dict()) for job in catalog.runs(limit)]
+        with ThreadPoolExecutor(_AT_ONCE) as executor:  # a few small files each, perhaps in an object store
+            return list(executor.map(_run, (job.as_dict() for job in catalog.runs(limit))))
     listed: dict[What, Callable[..., Sequence[Base]]] = {
         What.datasets: catalog.datasets,
         What.jobs: catalog.jobs,
@@ -151,8 +155,10 @@ def _run(job: Mapping[str, Any]) -> dict[str, Any]:
     return {**facts, "state": job["state"], "mlflow_run_id": facts.get("mlflow_run_id") or job["mlflow_run_id"]}
 
 
-def _samples(counts: Mapping[str, Mapping[str, int]]) -> str:
-    return ", ".join(f"{split} {max(domains.values()):,}" for split, domains in counts.items() if domains)
+def _samples(counts: Mapping[str, int | Mapping[str, int]]) -> str:
+    """Samples by split, of its largest domain where each is counted."""
+    most = {split: max(n.values(), default=0) if isinstance(n, Mapping) else n for split, n in counts.items()}
+    return ", ".join(f"{split} {count:,}" for split, count in most.items())
 
 
 def _entry(catalog: Catalog, row: Base) -> dict[str, Any]:
