@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import ray
@@ -48,7 +48,7 @@ def work_off(
     report: Callable[[int, int], None],
     say: Callable[[str], None],
     max_failures: int = 3,
-) -> Iterator[ResultT]:
+) -> Generator[ResultT]:
     """Work on all items, in any order, on Ray: a connected one, RAY_ADDRESS's, or one of our own until the end.
 
     Args:
@@ -162,8 +162,12 @@ class _Pool:
         try:
             found = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
-            raise _deliberate(error) or error from error
-        except ray.exceptions.RayActorError as error:
+            deliberate = _deliberate(error)
+            if deliberate is None:
+                raise
+            raise deliberate from error
+        except ray.exceptions.RayError as error:
+            ray.kill(actor)
             self._replace(item, error)
             return None
         if self._waiting:

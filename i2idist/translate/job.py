@@ -184,7 +184,8 @@ class Job:
 
 def _versions() -> dict[str, str | None]:
     """Of what computes and of what encodes."""
-    return {"torch": torch.__version__, "pillow": PIL.__version__, "zlib": features.version("zlib")}
+    zlib = {name: features.version(name) for name in ("zlib", "zlib_ng")}
+    return {"torch": torch.__version__, "pillow": PIL.__version__, **zlib}
 
 
 def make_job(

@@ -11,27 +11,24 @@ OUT/<model>-<job digest>/job.json          what the digest was taken of, and the
 
 from __future__ import annotations
 
-import json
-import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from i2idist import storage
-from i2idist.data import manifest as manifests
 from i2idist.data.cache import default_folder
-from i2idist.data.manifest import SCHEMA_VERSION, ImageDomain, Manifest, Pool, Shard
 from i2idist.errors import ConfigError, DataError
-from i2idist.translate.job import ERRORS_FILE, JOB_FILE, SUCCESS_FILE, Job, Options, make_job
+from i2idist.translate.finish import error_lines, error_rows, finish, to_bytes
+from i2idist.translate.job import ERRORS_FILE, JOB_FILE, Job, Options, make_job
 from i2idist.translate.ledger import recorded
 from i2idist.translate.shard import STAGES, Done, ShardTranslator, too_many
 
 MAX_ERRORS = 100
-_LEFT_OVER = re.compile(r"\..*\.tmp")
 _FIRST = 3
 
 
@@ -146,14 +143,15 @@ def translate(
         max_errors=max_errors,
     )
     say(f"Translating {sum(job.inputs.counts.values()):,} images by {job.model.label} into {job.url}")
-    storage.write_bytes(job.file(JOB_FILE), _json(job.describe()))
+    storage.write_bytes(job.file(JOB_FILE), to_bytes(job.describe()))
     tally = _Tally(job, on_progress)
-    with recorded(job, say) as ledger:
-        for done in _results(job, launcher, workers, tally.report, say):
+    found = _results(job, launcher, workers, tally.report, say)
+    with closing(found), recorded(job, say) as ledger:
+        for done in found:
             tally.add(done)
             ledger.done(done)
         results = sorted(tally.results, key=lambda done: done.item)
-        digest = _finish(job, results)
+        digest = finish(job, results)
     return _summary(job, results, digest, time.monotonic() - begun)
 
 
@@ -172,7 +170,7 @@ def _results(
     workers: int | None,
     report: Callable[[int, int], None],
     say: Callable[[str], None],
-) -> Iterator[Done]:
+) -> Generator[Done]:
     if launcher == "local":
         yield from _alone(job, report)
         return
@@ -189,7 +187,7 @@ def _results(
     )
 
 
-def _alone(job: Job, report: Callable[[int, int], None]) -> Iterator[Done]:
+def _alone(job: Job, report: Callable[[int, int], None]) -> Generator[Done]:
     """Every item in this process, whose threads are put back afterwards."""
     threads = torch.get_num_threads()
     try:
@@ -234,9 +232,9 @@ class _Tally:
         self._made += 0 if done.kept else done.shard.count
         self._show()
         if self._errors > self._job.max_errors:
-            rows = _error_rows(sorted(self.results, key=lambda one: one.item))
+            rows = error_rows(sorted(self.results, key=lambda one: one.item))
             listed = "; ".join(f"{row['shard']} {row['key']}: {row['error']}" for row in rows[:_FIRST])
-            storage.write_bytes(self._job.file(ERRORS_FILE), _lines(rows))
+            storage.write_bytes(self._job.file(ERRORS_FILE), error_lines(rows))
             raise DataError(
                 f"{too_many(self._job)}: {self._errors} so far, such as {listed} See {self._job.file(ERRORS_FILE)}; "
                 "with a larger --max-errors the same command goes on."
@@ -250,87 +248,6 @@ class _Tally:
 
     def _part_made(self) -> int:
         return sum(self._under_way.values()) * self._job.options.num_samples
-
-
-def _finish(job: Job, results: Sequence[Done]) -> str:
-    """Take the census, and write what speaks of the whole; the digest of the translations as a dataset."""
-    manifest = _manifest(job, results)
-    rows = _error_rows(results)
-    if rows:
-        storage.write_bytes(job.file(ERRORS_FILE), _lines(rows))
-    else:
-        storage.delete(job.file(ERRORS_FILE))
-    storage.write_bytes(job.file(manifests.FILE_NAME), manifests.to_json(manifest))
-    _take_census(job, results)
-    success = {
-        "job_digest": job.digest,
-        "digest": manifest.digest,
-        "shards": len(results),
-        "inputs": sum(done.inputs for done in results),
-        "outputs": sum(done.shard.count for done in results),
-        "errors": len(rows),
-    }
-    storage.write_bytes(job.file(SUCCESS_FILE), _json(success))
-    return manifest.digest
-
-
-def _manifest(job: Job, results: Sequence[Done]) -> Manifest:
-    """The translations as a dataset of images, labelled as their inputs are."""
-    full = [(job.inputs.items[done.item], done) for done in results if done.shard.count]
-    if not full:
-        raise DataError(f"None of the images at {job.inputs.url} could be translated: see {job.url}/*/*.errors.json.")
-    sizes = {done.size for _, done in full}
-    target = job.target
-    domain = ImageDomain(target.name, target.channels, 8, sizes.pop() if len(sizes) == 1 else None, True)
-    pools: dict[str, tuple[Pool, ...]] = {
-        split: (Pool((target.name,), tuple(Shard(**vars(done.shard)) for item, done in full if item.split == split)),)
-        for split in dict.fromkeys(item.split for item, _ in full)
-    }
-    return Manifest(
-        schema_version=SCHEMA_VERSION,
-        name=job.name,
-        role="images",
-        domains=(domain,),
-        label_kind=job.inputs.label_kind,  # type: ignore[arg-type]  # from another manifest
-        labels=job.inputs.labels,
-        splits=pools,
-    ).sealed()
-
-
-def _take_census(job: Job, results: Sequence[Done]) -> None:
-    """Hold what lies in the folder against what must lie there.
-
-    Raises:
-        DataError: a file is missing, cut short, or doesn't belong there.
-    """
-    expected: dict[str, int | None] = {name: size for done in results for name, size in done.files.items()}
-    own = {JOB_FILE, ERRORS_FILE, manifests.FILE_NAME, SUCCESS_FILE}
-    found = set(storage.walk(job.url))
-    for name in sorted(found):
-        if _LEFT_OVER.fullmatch(name.rsplit("/", 1)[-1]):  # of a writer that was killed
-            storage.delete(job.file(name))
-            found.discard(name)
-    missing = sorted(expected.keys() - found)
-    strange = sorted(found - expected.keys() - own)
-    short = [name for name in expected.keys() & found if expected[name] not in (None, storage.size(job.file(name)))]
-    for problem, names in (("are missing", missing), ("don't belong there", strange), ("have another size", short)):
-        if names:
-            raise DataError(
-                f"{len(names)} files in {job.url} {problem}, such as {names[0]}: does another program write there? "
-                "The same command mends what is missing; remove what doesn't belong."
-            )
-
-
-def _error_rows(results: Sequence[Done]) -> list[dict[str, str]]:
-    return [{"shard": done.shard.name, **row} for done in results for row in done.errors]
-
-
-def _lines(rows: Sequence[dict[str, str]]) -> bytes:
-    return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
-
-
-def _json(values: dict[str, Any]) -> bytes:
-    return (json.dumps(values, indent=2) + "\n").encode()
 
 
 def _summary(job: Job, results: Sequence[Done], digest: str, seconds: float) -> Result:

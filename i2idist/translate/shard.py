@@ -205,14 +205,15 @@ class ShardTranslator:
         except SizeError as error:
             errors |= {one.row: str(error) for one in group}
             return
-        finite = outputs.isfinite().flatten(1).all(1).tolist()
-        errors |= {one.row: _NOT_FINITE for one, fine in zip(group, finite, strict=True) if not fine}
+        finite = outputs.isfinite().flatten(1).all(1)
+        errors |= {one.row: _NOT_FINITE for one, fine in zip(group, finite.tolist(), strict=True) if not fine}
         with self._clock("encode"):
             files = iter(list(self._threads.map(_encode, outputs[finite].flatten(0, 1))))
-        for one in itertools.compress(group, finite):
-            key, label = self._reader.key(item, one.row), self._reader.label(item, one.row)
-            for code in range(outputs.shape[1]):
-                self._append(writer, f"{key}-{code}", label, next(files))
+        with self._clock("write"):
+            for one in itertools.compress(group, finite.tolist()):
+                key, label = self._reader.key(item, one.row), self._reader.label(item, one.row)
+                for code in range(outputs.shape[1]):
+                    self._append(writer, f"{key}-{code}", label, next(files))
 
     def _forward(self, item: Item, group: Sequence[_Input]) -> Tensor:
         """(N, K, C, H, W) float in [-1, 1] on the CPU."""
