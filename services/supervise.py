@@ -251,7 +251,10 @@ def _is_free(port: int) -> bool:
 def _spawn(command: Sequence[str], folder: Path, added: Mapping[str, str], user: str | None) -> tuple[int, float]:
     """Start a process in a session of its own: it outlives this one, and hears no signal of its terminal."""
     # These servers talk to loopback in plain HTTP; a bundle of certificates in the environment makes S3 clients fail.
-    inherited = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"}
+    dropped = {"AWS_CA_BUNDLE"}
+    if "AWS_SHARED_CREDENTIALS_FILE" in added:  # which keys in the environment would win over
+        dropped |= {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"}
+    inherited = {name: value for name, value in os.environ.items() if name not in dropped}
     environment = {**inherited, **added, _MARK: str(folder)}
     with (folder / _LOG).open("ab") as log:
         process = subprocess.Popen(

@@ -1,0 +1,85 @@
+"""Servers to kill and bring back, and what must be true of a run afterwards."""
+
+import json
+import threading
+import time
+
+from i2idist import storage
+from i2idist.train.checkpoint import Checkpoints
+
+
+class Server:
+    """A service that a test kills and brings back."""
+
+    def __init__(self, start):
+        self.start = start
+        self.service = start()
+
+    @property
+    def folder(self):
+        return self.service.folder
+
+    def kill(self):
+        self.service.kill()
+        assert not self.service.alive
+
+    def back(self):
+        self.service = self.start()
+
+
+class Outage:
+    """Kills servers, and brings them back after some seconds, from a thread."""
+
+    def __init__(self, *servers, seconds):
+        self.servers, self.seconds = servers, seconds
+        self.lasted_s = None
+        self._thread = threading.Thread(target=self._end)
+
+    def begin(self):
+        self._begun = time.monotonic()
+        for server in self.servers:
+            server.kill()
+        self._thread.start()
+
+    def _end(self):
+        time.sleep(self.seconds)
+        for server in reversed(self.servers):
+            server.back()
+        self.lasted_s = time.monotonic() - self._begun
+
+    def over(self):
+        self._thread.join(120)
+        assert self.lasted_s is not None, "the servers didn't come back"
+
+
+def whole(run, checkpoints):
+    """Every object that is visible under a finished run can be read, is as its digest says, and is where it belongs."""
+    for name in storage.walk(run):
+        data = storage.read_bytes(storage.join(run, name))
+        assert data, f"{name} is empty"
+        if name.endswith(".json"):
+            json.loads(data)
+        if name.endswith(".jsonl"):
+            assert data.endswith(b"\n")
+            assert [json.loads(line) for line in data.splitlines()]
+    saved = Checkpoints(storage.join(run, "checkpoints"))
+    names = saved.names()
+    assert len(names) == checkpoints
+    assert storage.list_dir(storage.join(run, "checkpoints")) == names, "a checkpoint without its COMMIT.json"
+    for name in names:
+        saved.load(name)
+
+
+def at(images, action, pause_s=0.0):
+    """An `on_event` that acts once, when so many images are reached; each step takes `pause_s` longer."""
+    done = []
+
+    def on_event(event):
+        if event["event"] != "metrics":
+            return
+        time.sleep(pause_s)
+        if event["images"] >= images and not done:
+            done.append(event)
+            action()
+
+    return on_event
