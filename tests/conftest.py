@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from i2idist.conformance import WorkerPool
-from services import object_store
+from services import object_store, stop
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,7 +45,7 @@ def s3_server(services_folder):
     try:
         yield "s3://data"
     finally:
-        service.kill()
+        stop(service.folder)  # whatever runs there now: a test may have killed it and started it anew
         os.environ.clear()
         os.environ.update(before)
 

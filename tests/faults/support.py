@@ -32,11 +32,11 @@ class Outage:
 
     def __init__(self, *servers, seconds):
         self.servers, self.seconds = servers, seconds
-        self.lasted_s = None
+        self.begun_at = self.ended_at = None
         self._thread = threading.Thread(target=self._end)
 
     def begin(self):
-        self._begun = time.monotonic()
+        self.begun_at = time.monotonic()
         for server in self.servers:
             server.kill()
         self._thread.start()
@@ -45,11 +45,14 @@ class Outage:
         time.sleep(self.seconds)
         for server in reversed(self.servers):
             server.back()
-        self.lasted_s = time.monotonic() - self._begun
+        self.ended_at = time.monotonic()
 
     def over(self):
+        """Fails where what was disturbed was done before the servers were back: it wasn't disturbed then."""
+        now = time.monotonic()
         self._thread.join(120)
-        assert self.lasted_s is not None, "the servers didn't come back"
+        assert self.ended_at is not None, "the servers didn't come back"
+        assert now > self.ended_at - 0.5, "it ended before the outage did"
 
 
 def whole(run, checkpoints):
