@@ -129,11 +129,12 @@ def tracked():
 
 
 @pytest.fixture
-def undisturbed(recipe, runs, tracked, request, mlflow):
+def undisturbed(recipe, runs, tracked, request, mlflow, tmp_path):
     """What a run of the same recipe gives in peace: digest of its parameters, metrics, status, pictures. Made once."""
     kept = request.session.stash.setdefault(_UNDISTURBED, {})
     if "result" not in kept:
-        result = launch.train(recipe(), run=f"undisturbed-{time.time_ns()}", root=runs)
+        cold = {"data.cache_dir": str(tmp_path / "other cache")}  # and so it is for the test itself
+        result = launch.train(recipe(), run=f"undisturbed-{time.time_ns()}", root=runs, overrides=cold)
         kept["result"] = (result.params_sha256, *tracked(mlflow.service.url, result.mlflow_run_id))
     return kept["result"]
 
