@@ -15,7 +15,7 @@ from sqlalchemy import or_
 from i2idist import storage
 from i2idist.catalog.models import Dataset, Job, Translation
 from i2idist.catalog.places import ancestors, is_place, place
-from i2idist.catalog.references import Link, is_model, is_run, last, model_link, run_link, translation_job
+from i2idist.catalog.references import Link, check_key, is_model, is_run, last, model_link, run_link, translation_job
 from i2idist.catalog.store import Catalog
 from i2idist.errors import CatalogError, StorageError
 
@@ -53,8 +53,8 @@ def trace(catalog: Catalog, uri: str) -> Lineage:
 
     Args:
         catalog: the catalog.
-        uri: an image or shard of a translation (`SHARD.tar#KEY` too), or its folder; a model, registered or saved; a
-            run by name, folder, checkpoint or MLflow id; a dataset by name, folder or digest.
+        uri: an image (`SHARD.tar#KEY` or `SHARD.tar/KEY`) or shard of a translation, or its folder; a model, registered
+            or saved; a run by name, folder, checkpoint or MLflow id; a dataset by name, folder or digest.
 
     Raises:
         CatalogError: nobody knows it.
@@ -138,13 +138,15 @@ def _translation(row: Translation) -> Link:
 def _image(catalog: Catalog, row: Translation, inside: str, member: str) -> Link:
     """A file of a translation, with what is known of the shard that it is or lies in."""
     shards = catalog.shards(row.id) if row.id else []
+    if ".tar/" in inside:
+        inside, member = inside.split(".tar/", 1)[0] + ".tar", inside.split(".tar/", 1)[1]
     facts: dict[str, Any] = {"url": f"{row.out_url}/{inside}"} | ({"key": member} if member else {})
     for shard in shards:
-        stem = shard.shard.removesuffix(".tar")
-        if inside == shard.shard or inside.startswith((f"{shard.shard}/", f"{stem}/")) or inside == f"{stem}.json":
-            return Link("image", member or last(inside), facts | {"shard": shard.as_dict()})
+        if inside in (shard.shard, f"{shard.shard.removesuffix('.tar')}.json"):
+            problem = check_key(f"{row.out_url}/{shard.shard}", member) if member else None
+            return Link("image" if member else "shard", member or inside, facts | {"shard": shard.as_dict()}, problem)
     known = f"none of its {len(shards)} shards" if shards else "no shard of it"
-    return Link("image", member or last(inside), facts, f"The catalog lists {known} under this name.")
+    return Link("image" if member else "file", member or inside, facts, f"The catalog lists {known} under this name.")
 
 
 def _origins(catalog: Catalog, row: Translation) -> Iterator[Link]:
@@ -174,8 +176,10 @@ def _stem(model: Link) -> str:
 
 
 def _is_of(row: Translation, model: Link) -> bool:
-    is_same_name = row.model.removeprefix(_stem(model))[:1] in ("", "/", "@")
-    return row.model == model.facts["uri"] or (is_same_name and row.model_version == model.facts.get("version"))
+    if row.model == model.facts["uri"]:
+        return True
+    is_same_name = "registered" in model.facts and row.model.removeprefix(_stem(model))[:1] in ("/", "@")
+    return is_same_name and row.model_version == model.facts.get("version")
 
 
 def _origins_of_model(catalog: Catalog, model: Link, run_url: str | None) -> Iterator[Link]:

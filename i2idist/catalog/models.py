@@ -61,8 +61,8 @@ class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMES)
 
     def as_dict(self) -> dict[str, Any]:
-        """The row by column, JSON-able: times as ISO 8601 with seconds."""
-        values = {column.key: vars(self)[column.key] for column in self.__table__.columns}
+        """The row by column, JSON-able: times as ISO 8601 with seconds, None for what isn't set yet."""
+        values = {column.key: vars(self).get(column.key) for column in self.__table__.columns}
         return {
             key: value.isoformat(timespec="seconds") if isinstance(value, datetime) else value
             for key, value in values.items()

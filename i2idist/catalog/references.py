@@ -12,7 +12,7 @@ from typing import Any
 
 from i2idist import storage
 from i2idist.catalog.places import is_place
-from i2idist.errors import I2IError, SourceError
+from i2idist.errors import CatalogError, I2IError, SourceError, StorageError, nearest
 from i2idist.recipe import parse_yaml
 
 _OF_MODELS = ("run", "run_url", "checkpoint", "dataset_digest", "mlflow_run_id")
@@ -138,6 +138,32 @@ def _resolved(uri: str) -> tuple[str, dict[str, Any]]:
     found = resolve(uri)
     known = {"uri": found.uri, "registered": found.name, "version": found.version, "mlflow_run_id": found.run_id}
     return found.folder_url, {key: value for key, value in known.items() if value}
+
+
+def check_key(shard_url: str, member: str) -> str | None:
+    """Refuse an image that its shard doesn't hold.
+
+    Args:
+        shard_url: a tar file with its index beside it.
+        member: a sample's key, or the name of one of its files in the tar.
+
+    Returns:
+        Why it can't be told, if it can't.
+
+    Raises:
+        CatalogError: the shard holds no such sample.
+    """
+    try:
+        index = _json(f"{shard_url.removesuffix('.tar')}.json")
+    except StorageError as error:
+        return str(error)
+    if index is None:
+        return f"{shard_url} is there no more."
+    key = member.partition(".")[0]  # keys hold no dot
+    if key in index["keys"]:
+        return None
+    close = nearest(key, index["keys"])
+    raise CatalogError(f"{shard_url} holds no image '{key}'.{'' if close.startswith(' Known') else close}")
 
 
 def translation_job(url: str) -> dict[str, Any] | None:

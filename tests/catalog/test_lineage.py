@@ -70,9 +70,11 @@ def shard_of(out):
 
 def test_from_an_image_to_model_run_config_code_and_data(world):
     shard = shard_of(world.out)
-    found = trace(world.catalog, f"{world.out}/{shard}#00000-0.png")
+    key = json.loads(Path(world.out, shard).with_suffix(".json").read_text())["keys"][1]
+    found = trace(world.catalog, f"{world.out}/{shard}#{key}.png")
+    assert trace(world.catalog, f"{world.out}/{shard}/{key}").as_dict()["subject"]["key"] == key
     digest = hashlib.sha256(Path(world.out, shard).read_bytes()).hexdigest()
-    assert (found.subject.kind, found.subject.name, found.subject.problem) == ("image", "00000-0.png", None)
+    assert (found.subject.kind, found.subject.name, found.subject.problem) == ("image", f"{key}.png", None)
     assert (found.subject.facts["shard"]["digest"], found.subject.facts["shard"]["count"]) == (digest, 3)
     assert kinds(found.origins) == ["translation", "dataset", "model", "run", "dataset"]
     translation, translated, model, run, trained = (link.facts for link in found.origins)
@@ -155,6 +157,8 @@ def test_what_is_gone_is_said(world, tmp_path):
 
 
 def test_what_nobody_knows_names_the_nearest(world):
+    with pytest.raises(CatalogError, match="holds no image 'absent'"):
+        trace(world.catalog, f"{world.out}/{shard_of(world.out)}#absent")
     with pytest.raises(CatalogError, match=r"knows nothing named 'frist'\. Did you mean 'first'\?"):
         trace(world.catalog, "frist")
     world.catalog.start_job("tune", "study-1")

@@ -90,6 +90,7 @@ def test_lineage(run, filled):
     assert code == 0
     found = json.loads(out)
     assert found["subject"]["shard"]["digest"] == A
+    assert found["subject"]["problem"].endswith("a-00000.tar is there no more.")
     assert [link["kind"] for link in found["origins"]] == ["translation", "dataset", "model", "run"]
     code, out, _ = run("lineage", "w2s")
     assert code == 0
