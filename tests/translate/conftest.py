@@ -38,7 +38,7 @@ def shards(tmp_path_factory):
         Sample(f"s{n:03d}", "test", {"a": generator.integers(0, 256, (16, 16), dtype=np.uint8)}, n % 3)
         for n in range(40)
     )
-    manifest = pack(samples, dest, name="noise", role="images", shard_bytes=22_000, workers=1)
+    manifest = pack(samples, dest, name="noise", role="images", shard_bytes=24_000, workers=1)
     assert len(manifest.pool("test", "a").shards) == SHARDS
     return dest
 

@@ -240,7 +240,7 @@ def test_an_output_that_is_not_finite_is_an_error_of_that_image(segan, shards, t
     original = Translator.translate
 
     def poisoned(self, images, codes=None, **settings):
-        outputs = original(self, images, codes, **settings)
+        outputs = original(self, images, codes, **settings).clone()
         if len(images) > 1:
             outputs[1, 0, 0, 3, 3] = float("nan")
         return outputs
