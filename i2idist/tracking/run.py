@@ -121,6 +121,7 @@ class Tracker:
             about.name,
             record.get("id") or uuid.uuid4().hex,
             settings.parent,
+            left[0]["time"] if left else None,
             record.get("run_id"),
         )
         self._delivery: Delivery | None = None
@@ -257,7 +258,9 @@ def deliver_rest(
     if not uri or not lines:
         return None
     record = dict(record or {"id": uuid.uuid4().hex})
-    target = Target(uri, settings.experiment, name, record["id"], settings.parent, record.get("run_id"))
+    target = Target(
+        uri, settings.experiment, name, record["id"], settings.parent, lines[0]["time"], record.get("run_id")
+    )
     with _environment():
         server = Server(target)
         connected(server)
@@ -282,7 +285,9 @@ def _start_line(about: About) -> Line:
 
 def _dataset(about: Mapping[str, Any]) -> dict[str, str]:
     """As MLflow describes a dataset; its digests end after 36 characters, so the whole one is in the profile."""
-    kind = "s3" if about["url"].startswith("s3://") else "generated" if about["url"].startswith("generated:") else "local"
+    kind = (
+        "s3" if about["url"].startswith("s3://") else "generated" if about["url"].startswith("generated:") else "local"
+    )
     profile = {key: value for key, value in about.items() if key not in ("name", "url")}
     return {
         "name": about["name"],

@@ -41,6 +41,7 @@ class Target:
         name: the run's name.
         identity: the value of its `IDENTITY` tag.
         parent: the MLflow run that it is nested under.
+        began: when it began, if that wasn't now; seconds since 1970.
         run_id: its id; None until it was found or created.
         is_new: whether it was created here, and so holds nothing yet.
     """
@@ -50,6 +51,7 @@ class Target:
     name: str
     identity: str
     parent: str | None = None
+    began: float | None = None
     run_id: str | None = None
     is_new: bool = False
 
@@ -134,7 +136,8 @@ class Server:
         if target.parent:
             tags["mlflow.parentRunId"] = target.parent
         experiment = experiment_id(self._client, target.uri, target.experiment)
-        return str(self._client.create_run(experiment, tags=tags, run_name=target.name).info.run_id)
+        began = None if target.began is None else int(target.began * 1000)
+        return str(self._client.create_run(experiment, began, tags, target.name).info.run_id)
 
     def _look(self) -> _Known:
         run = self._client.get_run(self.target.run_id)
