@@ -87,8 +87,8 @@ def _file(url: URL) -> Path | None:
 
 
 def shown(url: URL) -> str:
-    """The URL without its password, for messages."""
-    return url.difference_update_query(["password"]).render_as_string(hide_password=True)
+    """The URL without password, options and driver, for messages."""
+    return url.set(drivername=url.get_backend_name(), query={}).render_as_string(hide_password=True)
 
 
 def open_engine(url: URL) -> Engine:
@@ -153,7 +153,9 @@ def errors(url: URL) -> Iterator[None]:
     except (SQLAlchemyError, OSError, ImportError) as error:
         cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
         detail = " ".join(str(cause).split()) or type(cause).__name__
-        raise CatalogError(f"The catalog {shown(url)} can't be used: {detail.rstrip('.?')}. {_mend(url)}") from error
+        raise CatalogError(
+            f"The catalog {shown(url)} can't be used: {detail.rstrip('.?')}.{_mend(url, error)}"
+        ) from error
 
 
 def may_pass(error: CatalogError) -> bool:
@@ -162,7 +164,9 @@ def may_pass(error: CatalogError) -> bool:
     return isinstance(cause, (OperationalError, InterfaceError)) and not isinstance(cause.orig, sqlite3.Error)
 
 
-def _mend(url: URL) -> str:
+def _mend(url: URL, error: Exception) -> str:
+    if isinstance(error, DBAPIError) and not isinstance(error, (OperationalError, InterfaceError)):
+        return ""
     if url.get_backend_name() == "sqlite":
-        return "Check that the folder can be written and has room (I2IDIST_CATALOG: another place)."
-    return "Check that the server runs and that user, password and database are right (I2IDIST_CATALOG)."
+        return " Check that the folder can be written and has room (I2IDIST_CATALOG: another place)."
+    return " Check that the server runs and that user, password and database are right (I2IDIST_CATALOG)."
