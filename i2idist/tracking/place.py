@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from i2idist.errors import SourceError, TrackingError
+from i2idist.tracking.run import require_server
 from i2idist.tracking.settings import Tracking, resolve_uri, shown
 
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
-CONNECT_S = 5.0
 _DEFAULT = threading.Lock()
 
 
@@ -68,11 +66,7 @@ def connect(uri: str) -> MlflowClient:
     Raises:
         TrackingError: nobody does.
     """
-    address = urlsplit(uri)
-    if address.scheme in ("http", "https"):
-        with mlflow_errors("connect to MLflow", uri):
-            port = address.port or (443 if address.scheme == "https" else 80)
-            socket.create_connection((address.hostname or "", port), timeout=CONNECT_S).close()
+    require_server(uri)
     return client_of(uri)
 
 
