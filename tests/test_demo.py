@@ -1,6 +1,8 @@
 """The demo end to end, in miniature: real data, training, pictures and measures, through the local launcher."""
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +29,23 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out(tmp_path_factory: pytest.TempPathFactory, _alone: None) -> Path:
     folder = tmp_path_factory.mktemp("demo")
     said: list[str] = []
     run_demo(folder, overrides=SMALL, say=said.append)
-    assert sum(line.startswith("[") for line in said) == 6
+    assert sum(line.startswith("[") for line in said) == 7
+    assert f"mlflow ui --port 5000 --backend-store-uri sqlite:///{folder}/runs/mlflow.db" in "\n".join(said)
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No MLflow, catalog or cache but the demo's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_TRACKING_URI", "I2IDIST_CATALOG", "I2IDIST_RUNS"):
+            patch.delenv(name, raising=False)
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture
@@ -78,7 +91,19 @@ def test_the_translator_loads_and_is_the_one_that_made_the_translations(out: Pat
     translator = i2idist.load(str(out / "model"))
     assert translator.card.lineage["dataset_digest"] == summary["dataset_digest"]
     assert translator.translate(torch.zeros(2, 1, 32, 32), num_samples=3).shape == (2, 3, 3, 32, 32)
-    assert load_manifest(str(out / "translations")).pool("test", "b").count == summary["translated"]
+    [job] = (out / "translations").iterdir()
+    assert load_manifest(str(job)).pool("test", "b").count == summary["translated"]
+
+
+def test_the_model_is_registered_by_the_run_and_made_the_translations(out: Path, summary: dict[str, Any]) -> None:
+    from i2idist.tracking.registry import resolve
+
+    assert (summary["model"], summary["model_version"]) == ("segan-digits", "1")
+    found = resolve("models:/segan-digits@candidate", uri=f"sqlite:///{out}/runs/mlflow.db")
+    assert (found.version, found.run_id) == ("1", summary["mlflow_run_id"])
+    [job] = (out / "translations").glob("*/job.json")
+    model = json.loads(job.read_text())["model"]
+    assert (model["uri"], model["run_id"]) == ("models:/segan-digits/1", summary["mlflow_run_id"])
 
 
 def test_a_finished_demo_is_measured_again_without_training(out: Path, summary: dict[str, Any]) -> None:
@@ -87,6 +112,16 @@ def test_a_finished_demo_is_measured_again_without_training(out: Path, summary: 
     assert not trained
     unchanged = summary.keys() - {"seconds", "seconds_by_phase"}
     assert {key: again[key] for key in unchanged} == {key: summary[key] for key in unchanged}
+
+
+def test_the_demo_leaves_the_environment_as_it_was(out: Path) -> None:
+    assert not {"MLFLOW_TRACKING_URI", "I2IDIST_RUNS"} & os.environ.keys()
+
+
+def test_without_mlflow_the_model_is_the_folder(out: Path, summary: dict[str, Any]) -> None:
+    again = run_demo(out, overrides={**SMALL, "tracking.offline": True})
+    assert (again["model"], again["model_version"]) == (None, None)
+    assert again["label_agreement"] == summary["label_agreement"]
 
 
 def test_other_settings_in_the_same_folder_are_refused(out: Path) -> None:
