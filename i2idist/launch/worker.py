@@ -145,7 +145,12 @@ def _train(
             device=device,
             batches=train.batches,
             validation=None if validation is None else lambda: _mine(validation, limit, comm),
-            checkpoints=Checkpoints(folder.checkpoints, keep=experiment.train.keep_checkpoints, on_retry=_LOG.warning),
+            checkpoints=Checkpoints(
+                folder.checkpoints,
+                keep=experiment.train.keep_checkpoints,
+                on_retry=_LOG.warning,
+                before_commit=writer.sync,
+            ),
             initial=None if first is None else lambda: load_source(first),
             on_event=writer.on_event,
             should_stop=should_stop,

@@ -49,6 +49,9 @@ class Follower:
         """Whether to stop with a checkpoint."""
         return False
 
+    def sync(self) -> None:
+        """A checkpoint is about to count."""
+
     def finish(self, outcome: Outcome) -> None:
         """Training ended."""
 
@@ -134,6 +137,14 @@ class Writer(Follower):
         """
         self._lease.check()
         return self._stop.is_set()
+
+    def sync(self) -> None:
+        """Put the events so far into the run folder: whoever resumes from a checkpoint has none of its past.
+
+        Raises:
+            StorageError: the storage can't be reached.
+        """
+        self._metrics.sync()
 
     def finish(self, outcome: Outcome) -> None:
         """Write the result."""

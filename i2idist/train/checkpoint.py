@@ -70,11 +70,26 @@ def copy_into(live: Mapping[str, Tensor], saved: Mapping[str, Tensor], where: st
 class Checkpoints:
     """The checkpoints of one run, in a folder at any storage URL."""
 
-    def __init__(self, url: str, keep: int = 2, on_retry: Callable[[str], None] = lambda message: None) -> None:
-        """Keep the latest `keep` and the best; `on_retry` is told of each write that is tried again."""
+    def __init__(
+        self,
+        url: str,
+        keep: int = 2,
+        on_retry: Callable[[str], None] = lambda message: None,
+        before_commit: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Keep the latest `keep` and the best.
+
+        Args:
+            url: the folder of checkpoints.
+            keep: how many.
+            on_retry: told of each write that is tried again.
+            before_commit: makes lasting what must be wherever a checkpoint is; called in the writing thread, and again
+                where it raises StorageError.
+        """
         self._url = url
         self._keep = keep
         self._on_retry = on_retry
+        self._before_commit = before_commit
         self._writer: threading.Thread | None = None
         self._failure: Exception | None = None
 
@@ -177,8 +192,10 @@ class Checkpoints:
         while True:
             try:
                 storage.delete(storage.join(where, _COMMIT))
-                for file, data in ((_TENSORS, tensors), (_REST, rest), (_COMMIT, json.dumps(commit).encode())):
+                for file, data in ((_TENSORS, tensors), (_REST, rest)):
                     storage.write_bytes(storage.join(where, file), data)
+                self._before_commit()
+                storage.write_bytes(storage.join(where, _COMMIT), json.dumps(commit).encode())
                 self._retain(name, best)
                 return
             except StorageError as error:
