@@ -89,7 +89,7 @@ class Recorder:
             pause = min(2 * pause, _LONGEST_RETRY_S)
 
     def _warn(self, error: CatalogError) -> None:
-        if not self._warned:
+        if not self._warned and not self._closing.is_set():
             self._say(f"Warning: {error} The work goes on without it; it is tried again.")
         self._warned = True
 

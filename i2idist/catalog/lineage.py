@@ -166,6 +166,8 @@ def _of_model(catalog: Catalog, uri: str) -> Lineage | None:
     model = model_link(place(uri))
     rows = catalog.translations(Translation.model.startswith(_stem(model), autoescape=True), limit=None)
     uses = tuple(_translation(row) for row in rows if _is_of(row, model))
+    if model.problem and not uses:
+        raise CatalogError(f"The catalog {catalog.url} knows nothing of {uri}, and: {model.problem}")
     return Lineage(model, tuple(_origins_of_model(catalog, model, None)), uses)
 
 

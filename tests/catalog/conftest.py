@@ -29,7 +29,7 @@ class Server:
 def server(services_folder):
     server = Server(Path(services_folder, "catalog"))
     yield server
-    server.service.stop()
+    server.kill()
 
 
 @pytest.fixture

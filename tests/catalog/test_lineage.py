@@ -14,7 +14,7 @@ from i2idist import launch, storage
 from i2idist.catalog import Catalog
 from i2idist.catalog.lineage import trace
 from i2idist.catalog.models import Translation
-from i2idist.cli import main
+from i2idist.data.generated import generate
 from i2idist.data.manifest import load_manifest
 from i2idist.errors import CatalogError
 from i2idist.launch.export import export
@@ -41,7 +41,9 @@ def world(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("I2IDIST_CATALOG", f"sqlite:///{folder}/catalog.db")
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        main(["data", "generate", "edges", data, "--size", "16", "--train", "8", "--val", "0", "--test", "3"])
+        made = generate("edges", data, size=16, train=8, val=0, test=3)
+        with Catalog() as catalog:
+            catalog.record_dataset(data, made.name, made.digest, made.role, {})
         launch.train(str(folder / "tiny.yaml"), run="first", root=root)
         card = export("first", str(folder / "model"), root=root)
         options = Options(seed=1)
@@ -182,4 +184,5 @@ def test_a_registered_model_by_alias_and_version(world):
     world.catalog.start_translation("e" * 64, "models:/tiny2/1", "1", world.data, "a" * 64, "s3://team/out/other", {})
     assert [link.facts["out_url"] for link in trace(world.catalog, f"models:/tiny/{version}").uses] == [out]
     assert {link.facts["out_url"] for link in trace(world.catalog, "first").uses} == {out, world.out}
-    assert "no model" in trace(world.catalog, "models:/absent@champion").subject.problem.lower()
+    with pytest.raises(CatalogError, match="knows nothing of models:/tinny@champion, and: There is no .*'tiny'"):
+        trace(world.catalog, "models:/tinny@champion")

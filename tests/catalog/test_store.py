@@ -117,7 +117,7 @@ from i2idist.catalog import Catalog
 url, own = sys.argv[1:]
 with Catalog(url) as catalog:
     shared = catalog.start_translation("d" * 64, "m", None, "/d", "a" * 64, "/out", {})
-    for turn in range(25):
+    for turn in range(15):
         number = catalog.start_job("train", f"{own}-{turn}")
         catalog.update_job(number, state="done")
         catalog.record_shard(shared, f"{turn}.tar", "done", turn, None)
@@ -126,16 +126,16 @@ with Catalog(url) as catalog:
 
 
 def test_processes_write_at_once(url):
-    commands = [[sys.executable, "-c", WRITER, url, str(own)] for own in range(4)]
+    commands = [[sys.executable, "-c", WRITER, url, str(own)] for own in range(3)]
     writers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
-    assert [(writer.communicate()[1], writer.returncode) for writer in writers] == [("", 0)] * 4
+    assert [(writer.communicate()[1], writer.returncode) for writer in writers] == [("", 0)] * 3
     with Catalog(url) as catalog:
         jobs = catalog.jobs(limit=None)
-        assert {job.name for job in jobs} == {f"{own}-{turn}" for own in range(4) for turn in range(25)}
+        assert {job.name for job in jobs} == {f"{own}-{turn}" for own in range(3) for turn in range(15)}
         assert {job.state for job in jobs} == {"done"}
         assert len(catalog.datasets()) == 1
         (row,) = catalog.translations()
-        assert sorted(shard.count for shard in catalog.shards(row.id)) == list(range(25))
+        assert sorted(shard.count for shard in catalog.shards(row.id)) == list(range(15))
 
 
 def test_a_reader_waits_for_no_writer(tmp_path):
@@ -156,9 +156,6 @@ def test_a_restarted_postgres_is_found_again(server, postgres_url):
             catalog.update_job(number, state="running")
         server.back()
         catalog.update_job(number, state="done")
-        assert catalog.find_job("w2s").state == "done"
-        server.kill()
-        server.back()
         assert catalog.find_job("w2s").state == "done"
 
 
