@@ -16,6 +16,15 @@ from i2idist.launch.run_folder import RunFolder
 from i2idist.train.checkpoint import Checkpoints
 
 
+PICTURES = [
+    (key, step, small)
+    for key, steps in (("interpolation", [48]), ("translations", [12, 24, 36, 48]))
+    for step in steps
+    for small in (False, True)
+]
+"""Key, step, and whether it is the thumbnail: at validations and checkpoints, and the codes in the end."""
+
+
 class Crash(Exception):
     pass
 
@@ -76,18 +85,6 @@ def test_metrics_have_the_time_at_which_they_were_made(client, events, tiny, roo
     assert sorted(m.timestamp for m in history) == made
 
 
-def test_codes_are_interpolated_in_the_end(pictures, tiny, root):
-    method = {"name": "segan", "generator": "unet", "width": 4, "discriminator_width": 4}
-    recipe = tiny(method=method, tracking={"system_metrics": True})
-    raw = Path(recipe).read_text()
-    for key in ("discriminator_layers", "depth"):
-        raw = "\n".join(line for line in raw.splitlines() if key not in line)
-    Path(recipe).write_text(raw)
-    result = launch.train(recipe, run="x", root=root, overrides={"train.total_images": 8})
-    found = [name[:2] for name in pictures(result.mlflow_run_id)]
-    assert found == [("interpolation", 8)] * 2 + [("translations", 8)] * 2
-
-
 def test_a_run_may_be_nested(client, tiny, root):
     parent = client.create_run(client.create_experiment("studies")).info.run_id
     overrides = {"tracking.experiment": "studies", "tracking.parent": parent, "tracking.pictures": False}
@@ -109,7 +106,7 @@ def test_steps_taken_again_are_not_told_twice(check_complete, pictures, tiny, ro
     assert {result.mlflow_run_id} == ids
     run = check_complete(result, root)
     assert run.info.status == "FINISHED"
-    assert [name[1] for name in pictures(result.mlflow_run_id)] == [12, 12, 24, 24, 36, 36, 48, 48]
+    assert pictures(result.mlflow_run_id) == PICTURES
 
 
 def test_a_stopped_run_goes_on_in_the_same_mlflow_run(client, check_complete, tiny, root):
@@ -124,6 +121,8 @@ def test_a_stopped_run_goes_on_in_the_same_mlflow_run(client, check_complete, ti
     assert run.info.status == "FINISHED"
 
 
+@pytest.mark.slow
+@pytest.mark.fault
 def test_a_server_that_comes_back_hears_everything(server, check_complete, pictures, tiny, root):
     def back():
         threading.Timer(1.0, lambda: server.start(wait=False)).start()
@@ -136,11 +135,13 @@ def test_a_server_that_comes_back_hears_everything(server, check_complete, pictu
     result = launch.train(tiny(), run="x", root=root, on_event=disturb)
     server.wait()
     check_complete(result, root)
-    assert len(pictures(result.mlflow_run_id)) == 8
+    assert pictures(result.mlflow_run_id) == PICTURES
     log = Path(RunFolder(root, "x").log(0)).read_text()
     assert log.count("Can't deliver to MLflow") == 1
 
 
+@pytest.mark.slow
+@pytest.mark.fault
 def test_server_and_training_killed_lose_nothing(server, check_complete, pictures, tiny, root):
     """The server at 8 images, the training at 32, eight past its newest checkpoint; they come back together."""
     recipe = tiny()
@@ -157,9 +158,11 @@ def test_server_and_training_killed_lose_nothing(server, check_complete, picture
     server.wait()
     assert result.params_sha256 == whole.params_sha256
     check_complete(result, root)
-    assert [name[1] for name in pictures(result.mlflow_run_id)] == [12, 12, 24, 24, 36, 36, 48, 48]
+    assert pictures(result.mlflow_run_id) == PICTURES
 
 
+@pytest.mark.slow
+@pytest.mark.fault
 def test_what_could_not_be_told_is_told_later(server, check_complete, pictures, tiny, root):
     recipe, notes = tiny(tracking={"wait_s": 0.5}), []
 
@@ -182,9 +185,11 @@ def test_what_could_not_be_told_is_told_later(server, check_complete, pictures, 
     assert not where.exists()
     assert second == first
     assert check_complete(second, root).info.status == "FINISHED"
-    assert len(pictures(second.mlflow_run_id)) == 8
+    assert pictures(second.mlflow_run_id) == PICTURES
 
 
+@pytest.mark.slow
+@pytest.mark.fault
 def test_starting_needs_the_server_or_offline(server, check_complete, pictures, tiny, root):
     server.kill()
     recipe = tiny()
@@ -200,7 +205,7 @@ def test_starting_needs_the_server_or_offline(server, check_complete, pictures, 
     run = check_complete(told, root)
     assert run.info.status == "FINISHED"
     assert run.data.params["seed"] == "0"
-    assert len(pictures(told.mlflow_run_id)) == 8
+    assert pictures(told.mlflow_run_id) == PICTURES
     assert launch.resume("x", root=root).mlflow_run_id == told.mlflow_run_id
 
 
@@ -211,7 +216,7 @@ def test_begun_offline_and_continued_with_the_server(check_complete, pictures, t
     assert journal(root, "x")[-1]["status"] == "FAILED"
     result = launch.resume("x", root=root, overrides={"tracking.offline": False})
     check_complete(result, root)
-    assert [name[1] for name in pictures(result.mlflow_run_id)] == [12, 12, 24, 24, 36, 36, 48, 48]
+    assert pictures(result.mlflow_run_id) == PICTURES
 
 
 def test_local_runs_need_no_server(tiny, root, monkeypatch):
