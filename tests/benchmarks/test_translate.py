@@ -15,7 +15,7 @@ from i2idist.model import load, save
 from i2idist.recipe import read_recipe
 from i2idist.translate import Options, translate
 
-BATCH, IMAGES, PAIRS = 16, 64, 5
+BATCH, IMAGES, PAIRS = 16, 32, 5
 
 
 @pytest.fixture(autouse=True)
