@@ -15,7 +15,6 @@ from i2idist.errors import TrackingError
 from i2idist.launch.run_folder import RunFolder
 from i2idist.train.checkpoint import Checkpoints
 
-
 PICTURES = [
     (key, step, small)
     for key, steps in (("interpolation", [48]), ("translations", [12, 24, 36, 48]))
@@ -71,10 +70,7 @@ def test_a_run_page_tells_the_whole_story(client, check_complete, pictures, tiny
     assert json.loads(dataset.dataset.profile)["samples"]["val"] == {"a+b": 6}
     text = client.download_artifacts(result.mlflow_run_id, "experiment.yaml")
     assert Path(text).read_text() == folder.experiment().as_yaml()
-    steps = [12, 24, 36, 48]
-    assert pictures(result.mlflow_run_id) == [
-        ("translations", step, small) for step in steps for small in (False, True)
-    ]
+    assert pictures(result.mlflow_run_id) == PICTURES
     assert not Path(root, "story", "mlflow.jsonl").exists()
 
 
