@@ -62,6 +62,8 @@ def start(
             settings={"volume_size_mb": volume_size_mb},
             # It begins seven files a bucket otherwise, and stops at `-volume.max`.
             environment={"WEED_MASTER_VOLUME_GROWTH_COPY_1": "2"},
+            # Asked to end, it first waits 10 s, and then for connections; what it has answered survives a kill.
+            stop_signal=signal.SIGKILL,
         )
         url = f"http://127.0.0.1:{ports['s3']}"
         found = {
@@ -69,7 +71,6 @@ def start(
             "AWS_DEFAULT_REGION": REGION,
             "AWS_SHARED_CREDENTIALS_FILE": str(claim.folder / "credentials"),
         }
-        # Asked to end, it first waits 10 s, and then for connections; what it has answered survives a kill.
         service = Service(_NAME, url, pid, claim.folder, found, _UNSET, started, stop_signal=signal.SIGKILL)
         _make_buckets(service, buckets)
         return service

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -36,7 +35,7 @@ def fresh_clients():
 
 
 @pytest.fixture
-def endpoint():
+def endpoint(s3_server):
     return os.environ["AWS_ENDPOINT_URL"]
 
 
@@ -189,9 +188,7 @@ def test_pack_to_it_train_from_it_checkpoint_to_it_translate_to_it(s3_url, tmp_p
 
 def test_a_command_with_a_wrong_key_ends_with_what_to_do_and_no_traceback(s3_url, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "0123456789abcdef")
-    done = subprocess.run(
-        [Path(sys.executable).with_name("i2idist"), "data", "show", s3_url], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-m", "i2idist.cli", "data", "show", s3_url], capture_output=True, text=True)
     assert done.returncode == 4
     assert "refuses these keys" in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr
