@@ -72,6 +72,14 @@ def test_the_same_model_again_keeps_its_version(models, client):
     client.delete_registered_model_alias("digits", "again")
 
 
+def test_a_model_in_an_object_store_is_registered(models, client, memory_url):
+    save_tiny(memory_url, seed=3)
+    assert register(memory_url, "remote", alias=None) == "1"
+    assert torch.equal(load("models:/remote/1").translate(X), load(memory_url).translate(X))
+    assert aliases(client, "remote") == {}
+    client.delete_registered_model("remote")
+
+
 def test_any_uri_loads_the_same_model(models, client, run_id):
     first, second = (load(url).translate(X, seed=1) for url in models)
     assert not torch.equal(first, second)
