@@ -62,14 +62,14 @@ Say = Callable[[str], None]
 class _Ticker:
     """Says how far a phase is, every few seconds."""
 
-    def __init__(self, say: Say, what: str, total: float) -> None:
+    def __init__(self, say: Say, what: str, total: float | None = None) -> None:
         self._say, self._what, self._total = say, what, total
         self._said = time.monotonic()
 
     def __call__(self, done: float) -> None:
         if time.monotonic() - self._said >= _TICK_S:
             self._said = time.monotonic()
-            self._say(f"  {self._what}: {done / self._total:.0%}")
+            self._say(f"  {self._what}: {f'{done / self._total:.0%}' if self._total else f'{done:,}'}")
 
 
 class _Clock:
@@ -130,18 +130,19 @@ def run_demo(
     own = {"data.cache_dir": str(folder / "cache"), **(overrides or {})}
     experiment = read_experiment(RECIPE, own)
     with clock.phase("data", "Packing scans of handwritten digits and generated street-style digits into shards"):
-        digits = _open_digits(experiment, folder, say)
+        digits = _open_digits(experiment, say)
     with clock.phase("train", f"Training {experiment.method.name} on {digits.digest[:12]} without pairs"):
         result = launch.train(RECIPE, overrides=own, run=RUN, root=str(folder / "runs"), say=say, on_event=on_event)
         translator = _export(experiment, result, digits, folder)
-    with clock.phase("classifier", "Training a classifier on street-style digits, to read the translations"):
-        classifier, accuracy = _train_classifier(translator, digits, experiment.seed, say)
-    with clock.phase("translate", f"Translating {digits.test_inputs} test digits with {CODES} codes each"):
-        test, translated = _translate(translator, digits, experiment.seed, folder, say)
-    with clock.phase("measure", "Measuring label agreement and diversity"):
-        measured = _measure(classifier, test)
-    with clock.phase("pictures", "Drawing"):
-        _draw(translator, test, experiment.seed, folder)
+    with _one_thread():
+        with clock.phase("classifier", "Training a classifier on street-style digits, to read the translations"):
+            classifier, accuracy = _train_classifier(translator, digits, experiment.seed, say)
+        with clock.phase("translate", f"Translating {digits.test_inputs} test digits with {CODES} codes each"):
+            test, translated = _translate(translator, digits, experiment.seed, folder, say)
+        with clock.phase("measure", "Measuring label agreement and diversity"):
+            measured = _measure(classifier, test)
+        with clock.phase("pictures", "Drawing"):
+            _draw(translator, test, experiment.seed, folder)
     summary = {
         "run": result.run,
         "run_url": result.url,
@@ -165,16 +166,27 @@ def run_demo(
     return summary
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread: small networks gain little from more, and lose tenfold where cores are shared."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _workers(run_url: str) -> int:
     """The workers of the run's last launch, as rank 0 counted them."""
     record = json.loads(storage.read_bytes(storage.join(run_url, "run.json")))
     return int(record["launches"][-1]["facts"]["workers"])
 
 
-def _open_digits(experiment: Experiment, folder: Path, say: Say) -> _Digits:
+def _open_digits(experiment: Experiment, say: Say) -> _Digits:
     """Make the data where it isn't made yet, at the place where training looks for it."""
-    ticker = _Ticker(lambda message: say(message.replace("%", "")), "images packed", 0.01)
-    url = resolve(experiment.data.url, str(folder / "cache" / "generated"), ticker)
+    place = storage.join(str(experiment.data.cache_dir), "generated")
+    url = resolve(experiment.data.url, place, _Ticker(say, "images packed"))
     settings = DataSettings(url=url, size=experiment.data.size)
     manifest = load_manifest(url)
     tests = manifest.pool("test", manifest.domains[0].name).count

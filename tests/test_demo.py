@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 import i2idist
+from i2idist.cli import main
 from i2idist.data.manifest import load_manifest
 from i2idist.demo import run_demo
 from i2idist.errors import ConfigError, RunError
@@ -81,12 +82,20 @@ def test_the_translator_loads_and_is_the_one_that_made_the_translations(out: Pat
     assert load_manifest(str(out / "translations")).pool("test", "b").count == summary["translated"]
 
 
-def test_a_finished_demo_is_measured_again_without_training(out: Path, summary: dict[str, Any]) -> None:
-    trained: list[dict[str, Any]] = []
-    again = run_demo(out, overrides=SMALL, on_event=trained.append)
-    assert not trained
+def test_a_finished_demo_is_measured_again_without_training(
+    out: Path, summary: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = [f"{key}={value}" for key, value in SMALL.items()]
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", *overrides, "--out", str(out), "--json"])
+    assert not ended.value.code
+    printed = capsys.readouterr()
+    again = json.loads(printed.out)
+    assert again == json.loads((out / "summary.json").read_text())
     unchanged = summary.keys() - {"seconds", "seconds_by_phase"}
     assert {key: again[key] for key in unchanged} == {key: summary[key] for key in unchanged}
+    assert "is finished" in printed.err
+    assert "generator/gan" not in printed.err
 
 
 def test_other_settings_in_the_same_folder_are_refused(out: Path) -> None:
