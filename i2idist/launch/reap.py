@@ -57,11 +57,10 @@ def recorded() -> Iterator[Path]:
     done = threading.Event()
 
     def record() -> None:
-        while True:
+        while not done.wait(_INTERVAL_S):
             _write(folder, driver, known, before)
-            if done.wait(_INTERVAL_S):
-                return
 
+    _write(folder, driver, known, before)
     recorder = threading.Thread(target=record, name="recorder", daemon=True)
     recorder.start()
     try:

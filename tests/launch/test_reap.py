@@ -3,7 +3,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -64,9 +63,6 @@ def test_only_recorded_processes_are_ended(temporary):
     try:
         found = Process.of(bystander.pid)
         with recorded() as folder:
-            deadline = time.monotonic() + 10
-            while not (folder / "record.json").exists() and time.monotonic() < deadline:
-                time.sleep(0.02)
             assert json.loads((folder / "record.json").read_text())["processes"] == []
         assert found.alive()
     finally:
