@@ -20,7 +20,7 @@ class Config:
 class Generator(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(1, 3, 3, padding=1)
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
         self.code = nn.Linear(2, 3)
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
