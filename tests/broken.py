@@ -126,6 +126,20 @@ class LeavesOut(Sound):
         return super().updates()[:1]
 
 
+class PicklesState(Sound):
+    """State that isn't a tensor would need pickle."""
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"calls": 3}
+
+
+class Raises(Sound):
+    """A mistake of the method's own."""
+
+    def translate(self, x: Tensor, code: Tensor | None = None, *, target: str = "b") -> Tensor:
+        raise ValueError("a mistake")
+
+
 class IgnoresCode(Sound):
     def translate(self, x: Tensor, code: Tensor | None = None, *, target: str = "b") -> Tensor:
         return self.G(x, torch.zeros(len(x), 2))

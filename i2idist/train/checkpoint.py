@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from i2idist import storage
-from i2idist.errors import CheckpointError, StorageError
+from i2idist.errors import CheckpointError, DamagedCheckpointError, StorageError
 
 FORMAT_VERSION = 1
 _TENSORS, _REST, _COMMIT = "state.safetensors", "state.json", "COMMIT.json"
@@ -70,11 +70,26 @@ def copy_into(live: Mapping[str, Tensor], saved: Mapping[str, Tensor], where: st
 class Checkpoints:
     """The checkpoints of one run, in a folder at any storage URL."""
 
-    def __init__(self, url: str, keep: int = 2, on_retry: Callable[[str], None] = lambda message: None) -> None:
-        """Keep the latest `keep` and the best; `on_retry` is told of each write that is tried again."""
+    def __init__(
+        self,
+        url: str,
+        keep: int = 2,
+        on_retry: Callable[[str], None] = lambda message: None,
+        before_commit: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Use the folder at `url`.
+
+        Args:
+            url: the folder, made where absent.
+            keep: how many of the latest checkpoints are kept; the best is kept besides.
+            on_retry: told of each write that is tried again, and of checkpoints that are passed over.
+            before_commit: called in the writing thread just before a checkpoint becomes visible; a `StorageError` of
+                it is tried again, any other error ends the training.
+        """
         self._url = url
         self._keep = keep
         self._on_retry = on_retry
+        self._before_commit = before_commit
         self._writer: threading.Thread | None = None
         self._failure: Exception | None = None
 
@@ -121,11 +136,17 @@ class Checkpoints:
             failure, self._failure = self._failure, None
             raise failure
 
+    def settle(self) -> None:
+        """Let a write in flight end, whatever comes of it: what follows an error must not cut it off."""
+        if self._writer:
+            self._writer.join()
+
     def load(self, name: str) -> State:
         """Read a checkpoint back, verified.
 
         Raises:
-            CheckpointError: a file is missing, or its size or hash isn't the committed one.
+            DamagedCheckpointError: a file is missing, or its size or hash isn't the committed one.
+            CheckpointError: it has a format that this version doesn't read.
         """
         where = self.url(name)
         try:
@@ -134,17 +155,17 @@ class Checkpoints:
                 raise CheckpointError(
                     f"{where} has format version {commit['format_version']}; this i2idist reads {FORMAT_VERSION}."
                 )
-            files = {f: storage.read_bytes(storage.join(where, f)) for f in (_TENSORS, _REST)}
+            files = {f: self._read(storage.join(where, f)) for f in (_TENSORS, _REST)}
             for file, data in files.items():
                 expected, found = commit["files"][file], _digest(data)
                 if expected != found:
-                    raise CheckpointError(
+                    raise DamagedCheckpointError(
                         f"{where}/{file} is damaged: expected {expected}, found {found}. "
                         "Delete the folder to use an older one."
                     )
             return State(safetensors.torch.load(files[_TENSORS]), json.loads(files[_REST]))
         except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-            raise CheckpointError(
+            raise DamagedCheckpointError(
                 f"{where} can't be read ({error}). Delete the folder to use an older checkpoint."
             ) from error
 
@@ -154,13 +175,14 @@ class Checkpoints:
         A damaged one is passed over for the one before it, which loses no sample: the steps since are taken again.
 
         Raises:
-            CheckpointError: there are checkpoints, and every one is damaged.
+            DamagedCheckpointError: there are checkpoints, and every one is damaged.
+            CheckpointError: one has a format that this version doesn't read.
         """
-        failure: CheckpointError | None = None
+        failure: DamagedCheckpointError | None = None
         for name in reversed(self.names()):
             try:
                 return name, self.load(name)
-            except CheckpointError as error:
+            except DamagedCheckpointError as error:
                 failure = error
                 self._on_retry(str(error))
         if failure:
@@ -177,10 +199,11 @@ class Checkpoints:
         while True:
             try:
                 storage.delete(storage.join(where, _COMMIT))
-                for file, data in ((_TENSORS, tensors), (_REST, rest), (_COMMIT, json.dumps(commit).encode())):
+                for file, data in ((_TENSORS, tensors), (_REST, rest)):
                     storage.write_bytes(storage.join(where, file), data)
-                self._retain(name, best)
-                return
+                self._before_commit()
+                storage.write_bytes(storage.join(where, _COMMIT), json.dumps(commit).encode())
+                break
             except StorageError as error:
                 if time.monotonic() > deadline:
                     self._failure = error
@@ -191,6 +214,15 @@ class Checkpoints:
             except Exception as error:  # carried to the training thread by wait()
                 self._failure = error
                 return
+        try:
+            self._retain(name, best)
+        except StorageError as error:
+            self._on_retry(f"Older checkpoints stay for now: {error}")
+
+    def _read(self, url: str) -> bytes:
+        if not storage.exists(url):
+            raise DamagedCheckpointError(f"{url} is missing. Delete its folder to use an older checkpoint.")
+        return storage.read_bytes(url)
 
     def _retain(self, newest: str, best: str | None) -> None:
         kept = {*self.names()[-self._keep :], newest, best}
