@@ -38,6 +38,7 @@ from i2idist.data.batches import Labelled
 from i2idist.data.generated import resolve
 from i2idist.data.manifest import load_manifest
 from i2idist.data.reader import DataSettings
+from i2idist.errors import RunError
 from i2idist.experiment import Experiment, method_class, read_experiment
 from i2idist.metrics import perceptual
 from i2idist.metrics.classifier import Classifier, label_agreement, train_classifier
@@ -122,7 +123,7 @@ def run_demo(
 
     Raises:
         ConfigError: an override can't be used.
-        RunError: the folder holds a demo with other settings, or training failed.
+        RunError: the folder holds a demo with other settings, or training failed or was stopped.
     """
     folder = Path(out).resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -133,6 +134,10 @@ def run_demo(
         digits = _open_digits(experiment, say)
     with clock.phase("train", f"Training {experiment.method.name} on {digits.digest[:12]} without pairs"):
         result = launch.train(RECIPE, overrides=own, run=RUN, root=str(folder / "runs"), say=say, on_event=on_event)
+        if result.stopped == "stop":
+            raise RunError(
+                f"The demo's training was stopped at {result.images} images: run the same command again to go on."
+            )
         translator = _export(experiment, result, digits, folder)
     with _one_thread():
         with clock.phase("classifier", "Training a classifier on street-style digits, to read the translations"):

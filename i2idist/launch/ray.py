@@ -113,7 +113,8 @@ def cluster(resources: Resources, say: Callable[[str], None]) -> Iterator[None]:
 
 def _start(resources: Resources, folder: str) -> None:
     ray.init(
-        num_cpus=max(cores(), resources.workers_range[1] * (resources.threads_per_worker or 1)),
+        # Never fewer than the smallest number of workers needs; a larger number would only share the same cores.
+        num_cpus=max(cores(), resources.workers_range[0] * (resources.threads_per_worker or 1)),
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,

@@ -1,8 +1,10 @@
+import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -47,6 +49,19 @@ def test_what_a_killed_driver_left_is_ended(driver):
     assert child.alive()
     assert reap() == [child]
     assert not child.alive()
+    assert list(private_folder().iterdir()) == []
+
+
+def test_several_may_reap_at_once(temporary):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    gone = dataclasses.asdict(Process.of(process.pid))
+    process.wait()
+    for number in range(60):
+        folder = private_folder() / f"{number}"
+        folder.mkdir()
+        (folder / "record.json").write_text(json.dumps({"driver": gone, "processes": []}))
+    with ThreadPoolExecutor(4) as threads:
+        assert [future.result() for future in [threads.submit(reap) for _ in range(4)]] == [[]] * 4
     assert list(private_folder().iterdir()) == []
 
 
