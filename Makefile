@@ -40,6 +40,9 @@ $(STAMP): pyproject.toml requirements.lock | $(BIN)/python
 demo: $(STAMP)
 	$(BIN)/i2idist demo
 
+# One thread each: tests start several processes at once, and threads beyond the free cores cost more than they give.
+test test-all: export OMP_NUM_THREADS = 1
+
 test: $(STAMP)
 	$(PYTEST) -m "not slow and not gpu" --ignore=tests/benchmarks
 

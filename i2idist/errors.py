@@ -68,6 +68,10 @@ class CheckpointError(RunError):
     """A checkpoint that is damaged, or doesn't fit the method."""
 
 
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint whose files are missing or aren't what was committed; an older one may do."""
+
+
 class NonFiniteError(RunError):
     """A loss or gradient that is not finite; all ranks stop together."""
 

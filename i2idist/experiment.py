@@ -9,23 +9,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import types
-import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import pydantic
 import yaml
 
 from i2idist.data.settings import DataSettings
-from i2idist.errors import ConfigError, nearest
+from i2idist.errors import ConfigError
 from i2idist.method import Method
 from i2idist.recipe import Dumper, override, parse_yaml, read_recipe
 from i2idist.tracking.settings import Tracking
 from i2idist.train.settings import Training
-
-T = TypeVar("T")
+from i2idist.typed import Check
 
 MAY_CHANGE = (
     "train.total_images",
@@ -197,7 +193,7 @@ def from_dict(raw: Mapping[str, Any], where: str, overridden: Mapping[str, Any] 
     Raises:
         ConfigError: it can't be used; names the file and the key.
     """
-    check = _Check(where, overridden or {})
+    check = Check(where, overridden or {})
     check.keys(raw, {f.name for f in dataclasses.fields(Experiment)}, "")
     for section in ("method", "data", "train"):
         if section not in raw:
@@ -214,18 +210,18 @@ def from_dict(raw: Mapping[str, Any], where: str, overridden: Mapping[str, Any] 
     )
 
 
-def _sources(check: _Check, raw: Mapping[str, Any]) -> dict[str, Any]:
+def _sources(check: Check, raw: Mapping[str, Any]) -> dict[str, Any]:
     return check.mapping(raw.get("sources") or {}, "sources")
 
 
-def _given(check: _Check, value: Any, path: str) -> Source:
+def _given(check: Check, value: Any, path: str) -> Source:
     source = _source(check, value, path)
     if source is None:
         raise ConfigError(f"{check.place(path)} is empty: name a file or a run.")
     return source
 
 
-def _source(check: _Check, value: Any, path: str) -> Source | None:
+def _source(check: Check, value: Any, path: str) -> Source | None:
     if value is None:
         return None
     return Source(uri=value) if isinstance(value, str) else check.section(Source, value, path)
@@ -238,7 +234,7 @@ def method_class(choice: MethodChoice) -> type[Method]:
     return load_method(choice.name)
 
 
-def _method(check: _Check, raw: Any) -> MethodChoice:
+def _method(check: Check, raw: Any) -> MethodChoice:
     from i2idist.methods import load_method
 
     values = {"name": raw} if isinstance(raw, str) else check.mapping(raw, "method")
@@ -246,79 +242,6 @@ def _method(check: _Check, raw: Any) -> MethodChoice:
     if not isinstance(name, str):
         raise ConfigError(f"{check.place('method.name')} is missing: name a method, or package.module:Class.")
     return MethodChoice(name, check.section(load_method(name).Config, values, "method"))
-
-
-class _Check:
-    """Turns plain values into dataclasses; errors name the file or override, the key, and the nearest known key."""
-
-    def __init__(self, where: str, overridden: Mapping[str, Any]) -> None:
-        self._where = where
-        self._overridden = overridden
-
-    def place(self, path: str) -> str:
-        """The key `path` and where it was given, for a message."""
-        given = any(path == key or path.startswith(f"{key}.") for key in self._overridden)
-        return f"The override '{path}'" if given else f"{self._where}: '{path}'"
-
-    def keys(self, raw: Mapping[str, Any], known: set[str], path: str) -> None:
-        """Refuse keys that aren't known."""
-        for key in raw:
-            if key not in known:
-                raise ConfigError(f"{self.place(f'{path}{key}')} is no known key.{_suggest(key, known, path)}")
-
-    def mapping(self, raw: Any, path: str) -> dict[str, Any]:
-        """A copy of a section's mapping."""
-        if not isinstance(raw, Mapping):
-            raise ConfigError(f"{self.place(path)} is {raw!r}, not a section with keys.")
-        return dict(raw)
-
-    def section(self, kind: type[T], raw: Any, path: str) -> T:
-        """A dataclass made of a section's mapping."""
-        self._known(kind, self.mapping(raw, path), path)
-        return self.value(kind, raw, path)
-
-    def value(self, kind: type[T], raw: Any, path: str) -> T:
-        """A value of the type `kind`."""
-        try:
-            return pydantic.TypeAdapter(kind).validate_python(raw)
-        except pydantic.ValidationError as error:
-            raise ConfigError(self._problems(error, kind, path)) from error
-
-    def _known(self, kind: type[Any], raw: Mapping[str, Any], path: str) -> None:
-        hints = typing.get_type_hints(kind)
-        self.keys(raw, {f.name for f in dataclasses.fields(kind)}, f"{path}.")
-        for key, value in raw.items():
-            for inner in _dataclasses_in(hints[key]):
-                if isinstance(value, Mapping):
-                    self._known(inner, value, f"{path}.{key}")
-
-    def _problems(self, error: pydantic.ValidationError, kind: type[Any], path: str) -> str:
-        problems: dict[str, str] = {}
-        for entry in error.errors(include_url=False):
-            key = ".".join([path, *_field_path(kind, entry["loc"])])
-            given = "" if entry["type"].startswith("missing") else f", not {entry['input']!r}"
-            problems.setdefault(key, f"{self.place(key)}: {entry['msg'][0].lower()}{entry['msg'][1:]}{given}.")
-        return "\n".join(problems.values())
-
-
-def _suggest(key: str, known: set[str], path: str) -> str:
-    text = nearest(key, known)
-    return text.replace("Did you mean '", f"Did you mean '{path}")
-
-
-def _dataclasses_in(hint: Any) -> Iterator[type[Any]]:
-    """The dataclass that a hint names, alone or in a union with None."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    return (option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option))
-
-
-def _field_path(kind: type[Any], location: tuple[int | str, ...]) -> Iterator[str]:
-    """The fields that a pydantic error location leads through; names of union members and indices follow them."""
-    for part in location:
-        if not dataclasses.is_dataclass(kind) or part not in {f.name for f in dataclasses.fields(kind)}:
-            return
-        yield str(part)
-        kind = next(_dataclasses_in(typing.get_type_hints(kind)[str(part)]), type(None))
 
 
 def _plain(value: Any) -> Any:

@@ -118,6 +118,7 @@ def loss_curves(events: Iterable[Mapping[str, object]], *, title: str) -> Image.
         for term, points in sorted(terms.items()):
             axes.plot(*zip(*points, strict=True), label=term, linewidth=1.1)
         axes.set(title=player, xlabel="images")
+        axes.locator_params(axis="x", nbins=5)
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3)
     figure.suptitle(title, fontsize=11)

@@ -20,7 +20,7 @@ class Config:
 class Generator(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(1, 3, 3, padding=1)
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
         self.code = nn.Linear(2, 3)
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
@@ -124,6 +124,20 @@ class LeavesOut(Sound):
 
     def updates(self) -> tuple[Update, ...]:
         return super().updates()[:1]
+
+
+class PicklesState(Sound):
+    """State that isn't a tensor would need pickle."""
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"calls": 3}
+
+
+class Raises(Sound):
+    """A mistake of the method's own."""
+
+    def translate(self, x: Tensor, code: Tensor | None = None, *, target: str = "b") -> Tensor:
+        raise ValueError("a mistake")
 
 
 class IgnoresCode(Sound):

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import i2idist
+from i2idist.cli import main
 from i2idist.data.manifest import load_manifest
 from i2idist.demo import run_demo
 from i2idist.errors import ConfigError, RunError
@@ -106,12 +107,20 @@ def test_the_model_is_registered_by_the_run_and_made_the_translations(out: Path,
     assert (model["uri"], model["run_id"]) == ("models:/segan-digits/1", summary["mlflow_run_id"])
 
 
-def test_a_finished_demo_is_measured_again_without_training(out: Path, summary: dict[str, Any]) -> None:
-    trained: list[dict[str, Any]] = []
-    again = run_demo(out, overrides=SMALL, on_event=trained.append)
-    assert not trained
+def test_a_finished_demo_is_measured_again_without_training(
+    out: Path, summary: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = [f"{key}={value}" for key, value in SMALL.items()]
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", *overrides, "--out", str(out), "--json"])
+    assert not ended.value.code
+    printed = capsys.readouterr()
+    again = json.loads(printed.out)
+    assert again == json.loads((out / "summary.json").read_text())
     unchanged = summary.keys() - {"seconds", "seconds_by_phase"}
     assert {key: again[key] for key in unchanged} == {key: summary[key] for key in unchanged}
+    assert "is finished" in printed.err
+    assert "generator/gan" not in printed.err
 
 
 def test_the_demo_leaves_the_environment_as_it_was(out: Path) -> None:

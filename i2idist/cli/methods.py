@@ -33,7 +33,7 @@ def methods(
         return
     console = Console(soft_wrap=True)
     for method in chosen:
-        console.print(f"[bold]{method['name']}[/bold]  {method['data']} data  {method['paper']}")
+        console.print(f"[bold]{method['name']}[/bold]  {' or '.join(method['data'])} data  {method['paper']}")
         for option in method["options"] if name else []:
             console.print(f"  method.{option['name']} = {option['default']!r}", highlight=False)
     if not name:
@@ -42,7 +42,7 @@ def methods(
 
 def _described(name: str, method: Any) -> dict[str, Any]:
     options = [{"name": field.name, "default": _default(field)} for field in dataclasses.fields(method.Config)]
-    data = method.batch_type(method.Config()).__name__.lower()
+    data = sorted({method.batch_type(config).__name__.lower() for config in method.tiny().values()})
     return {"name": name, "paper": method.paper, "data": data, "options": options}
 
 

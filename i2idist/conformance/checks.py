@@ -50,7 +50,7 @@ def any_number_of_workers(case: Case, pool: WorkerPool) -> list[str]:
     problems = [] if one.gradients else ["no update ran"]
     for world_size in (2, 3, 4):
         many = pool.run(train, world_size, case=case, precision="float64", steps=STEPS, total_steps=STEPS)
-        problems += _compare(one, many, largest_weight(case), f"{world_size} workers")
+        problems += compare(one, many, largest_weight(case), f"{world_size} workers")
     return problems
 
 
@@ -87,7 +87,7 @@ def resumed_by_other_workers(case: Case, pool: WorkerPool) -> list[str]:
                 save=folder,
             )
             gradients += part.gradients
-    return _compare(one, Trace(gradients, part.tensors), largest_weight(case), "3, then 2, then 4 workers")
+    return compare(one, Trace(gradients, part.tensors), largest_weight(case), "3, then 2, then 4 workers")
 
 
 def updates_change_their_player(case: Case, pool: WorkerPool) -> list[str]:
@@ -181,23 +181,27 @@ def _translation_problems(case: Case, method: Method) -> list[str]:
 
 
 def odd_and_oblong_sizes(case: Case, pool: WorkerPool) -> list[str]:
-    """Sizes that are odd or not square train and translate, or are refused with the sizes that work."""
+    """Sizes that are odd or not square train and translate, or are refused with sizes that do."""
     problems = []
     for size in ((15, 17), (16, 24), (20, 12), (18, 22)):
-        other = replace(case, size=size)
         try:
-            trainer = _trainer(other, "float32")
-            with torch.no_grad():
-                y = trainer.method.translate(*_inputs(other, trainer.method, range(2)))
-            if y.shape[2:] != size:
-                problems.append(f"{size[0]}x{size[1]} is translated to {y.shape[2]}x{y.shape[3]}")
+            problems += _size_problems(replace(case, size=size))
         except SizeError as error:
             named = re.findall(r"(\d+)x(\d+)", str(error))
             if "multiples of" not in str(error) or not named:
                 problems.append(f"{size[0]}x{size[1]} is refused without naming sizes that work: {error}")
             else:
-                _trainer(replace(case, size=(int(named[-1][0]), int(named[-1][1]))), "float32")
+                problems += _size_problems(replace(case, size=(int(named[-1][0]), int(named[-1][1]))))
     return problems
+
+
+def _size_problems(case: Case) -> list[str]:
+    """Train and translate at the case's size."""
+    trainer = _trainer(case, "float32")
+    with torch.no_grad():
+        y = trainer.method.translate(*_inputs(case, trainer.method, range(2)))
+    height, width = case.size
+    return [] if y.shape[2:] == case.size else [f"{height}x{width} is translated to {y.shape[2]}x{y.shape[3]}"]
 
 
 CHECKS: Mapping[str, Check] = {
@@ -229,7 +233,7 @@ def _inputs(case: Case, method: Method, rows: Sequence[int]) -> tuple[Tensor, Te
     return x, normal(sample_keys(key_of(SEED, "code"), positions), (method.code_dim,))
 
 
-def _compare(one: Trace, many: Trace, largest: float, who: str) -> list[str]:
+def compare(one: Trace, many: Trace, largest: float, who: str) -> list[str]:
     """Differences beyond the tolerance of the design: gradients 1e-10 of the player's largest, parameters 1e-9."""
     problems = []
     if [name for name, _ in one.gradients] != [name for name, _ in many.gradients]:
@@ -238,13 +242,15 @@ def _compare(one: Trace, many: Trace, largest: float, who: str) -> list[str]:
         scale = max(float(g.abs().max()) for g in a.values())
         worst = max(a, key=lambda key: float((a[key] - b[key]).abs().max()))  # noqa: B023
         error = float((a[worst] - b[worst]).abs().max())
-        if error > GRADIENT_TOLERANCE * scale:
+        if not error <= GRADIENT_TOLERANCE * scale:  # NaN is no agreement
             problems.append(
                 f"{who}: update {number} ({name}): gradient of {worst} off by {error / scale:.2g} of the largest"
             )
     tolerance = PARAMETER_TOLERANCE * max(1.0, largest / 100)
     for key, tensor in one.tensors.items():
         error = float((tensor.double() - many.tensors[key].double()).abs().max()) if tensor.numel() else 0.0
-        if error > tolerance * max(1.0, float(tensor.double().abs().max()) if key.startswith("optimizer.") else 1.0):
+        if not error <= tolerance * max(
+            1.0, float(tensor.double().abs().max()) if key.startswith("optimizer.") else 1.0
+        ):
             problems.append(f"{who}: {key} off by {error:.2g} after {STEPS} steps (tolerance {tolerance:.2g})")
     return problems[:5]

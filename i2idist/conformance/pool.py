@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from datetime import timedelta
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +18,9 @@ import torch.multiprocessing as mp
 
 from i2idist.train.comm import Comm
 
+_LIMIT_S = 60
+"""How long a collective waits for a rank that failed."""
+
 Job = Callable[..., Any]
 """A module-level function called as `job(comm, **arguments)` on each worker; what rank 0 returns is sent back."""
 
@@ -25,10 +30,15 @@ class WorkerPool:
 
     def __init__(self, size: int = 4) -> None:
         """Start `size` processes with one thread each."""
+        self._size = size
+        self._start()
+
+    def _start(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="i2idist-pool-")
         context = mp.get_context("spawn")
         self._pipes: list[Connection] = []
         self._workers = []
+        size = self._size
         for rank in range(size):
             here, there = context.Pipe()
             worker = context.Process(
@@ -49,6 +59,8 @@ class WorkerPool:
         replies = [pipe.recv() for pipe in self._pipes[:world_size]]
         failed = [f"rank {rank}:\n{reply[1]}" for rank, reply in enumerate(replies) if not reply[0]]
         if failed:
+            self.close()  # collectives may have been left half-way
+            self._start()
             raise RuntimeError("\n".join(failed))
         return replies[0][1]
 
@@ -74,11 +86,17 @@ class WorkerPool:
         self.close()
 
 
+def _loopback() -> str:
+    """The loopback interface's name: left alone, gloo resolves the host's name, which may lead anywhere."""
+    return "lo0" if sys.platform == "darwin" else "lo"
+
+
 def _serve(rank: int, size: int, rendezvous: str, pipe: Connection) -> None:
     torch.set_num_threads(1)
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=size)
-    groups: dict[int, Any] = {n: dist.new_group(list(range(n))) for n in range(2, size + 1)}
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())
+    limit = timedelta(seconds=_LIMIT_S)
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=size, timeout=limit)
+    groups: dict[int, Any] = {n: dist.new_group(list(range(n)), timeout=limit) for n in range(2, size + 1)}
     while (work := pipe.recv()) is not None:
         job, world_size, arguments = work
         comm = Comm(groups[world_size]) if world_size > 1 else Comm.alone()

@@ -35,8 +35,8 @@ class Case:
 
     @property
     def domains(self) -> Domains:
-        """A grey source and a coloured target domain, two labels."""
-        return Domains((Domain("a", 1, *self.size), Domain("b", 3, *self.size)), labels=("first", "second"))
+        """Two domains of coloured images, so that losses which compare them take part; two labels."""
+        return Domains((Domain("a", 3, *self.size), Domain("b", 3, *self.size)), labels=("first", "second"))
 
     def build(self) -> Method:
         """The method with parameters that depend on nothing but the case."""

@@ -10,6 +10,7 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,10 @@ from i2idist.errors import SampleError
 
 MAX_PIXELS = 1 << 26
 """Images of more pixels (height times width) are refused before they are decoded."""
+MAX_VALUES = 4 * MAX_PIXELS
+"""Likewise for height times width times channels."""
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
+"""What Pillow may take a file for: some of its other formats start programs (EPS: Ghostscript)."""
 
 Array = NDArray[Any]
 Picture = Image.Image | Array | bytes
@@ -70,16 +75,17 @@ def _jpeg_format(data: bytes) -> Format | None:
     return None
 
 
-def _npy_format(data: bytes) -> Format | None:
+def _npy_header(data: bytes) -> tuple[Format | None, int]:
+    """What the header claims, and how many bytes follow it."""
     file = io.BytesIO(data)
     try:
         np.lib.format.read_magic(file)
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    except ValueError:
-        return None
-    if len(shape) != 3 or dtype.name not in ("uint8", "uint16"):
-        return None
-    return Format("npy", shape[2], dtype.itemsize * 8, shape[0], shape[1])
+    except (*_BROKEN, TokenError, MemoryError, RecursionError):  # for brackets or signs by the thousand
+        return None, 0
+    if len(shape) != 3 or min(shape) < 1 or dtype.name not in ("uint8", "uint16"):
+        return None, 0
+    return Format("npy", shape[2], dtype.itemsize * 8, shape[0], shape[1]), len(data) - file.tell()
 
 
 def stored_format(data: bytes) -> Format | None:
@@ -88,19 +94,19 @@ def stored_format(data: bytes) -> Format | None:
         return _png_format(data)
     if data.startswith(_JPEG):
         return _jpeg_format(data)
-    return _npy_format(data) if data.startswith(_NPY) else None
+    return _npy_header(data)[0] if data.startswith(_NPY) else None
 
 
-def check_pixels(height: int, width: int, where: str) -> None:
+def check_pixels(height: int, width: int, channels: int, where: str) -> None:
     """Refuse an image that would take too much memory to decode.
 
     Raises:
-        SampleError: empty, or more than `MAX_PIXELS`.
+        SampleError: empty, more than `MAX_PIXELS`, or with its channels more than `MAX_VALUES`.
     """
-    if not 0 < height * width <= MAX_PIXELS:
+    if not 0 < height * width <= MAX_PIXELS or height * width * channels > MAX_VALUES:
         raise SampleError(
-            f"{where} claims to be {height}x{width} pixels; images up to {MAX_PIXELS} pixels are decoded. "
-            "Remove it, or scale it down."
+            f"{where} claims to be {height}x{width} pixels of {channels} channels; images up to {MAX_PIXELS} pixels "
+            f"and {MAX_VALUES} values are decoded. Remove it, or scale it down."
         )
 
 
@@ -113,7 +119,7 @@ def decode(data: bytes, channels: int, bits: int, where: str) -> Array:
     found = stored_format(data)
     if found is None:
         raise SampleError(f"{where} is not an image that i2idist stores ({len(data)} bytes). Pack the dataset again.")
-    check_pixels(found.height, found.width, where)
+    check_pixels(found.height, found.width, found.channels, where)
     if found.bits != bits:
         raise SampleError(f"{where} has {found.bits} bits a channel, its domain {bits}. Pack the dataset again.")
     try:
@@ -127,11 +133,22 @@ def decode(data: bytes, channels: int, bits: int, where: str) -> Array:
 
 def _decode_file(data: bytes, found: Format, channels: int) -> Array:
     if found.extension == "npy":
-        return np.ascontiguousarray(np.load(io.BytesIO(data), allow_pickle=False).transpose(2, 0, 1))
+        return _decode_npy(data, found)
+    mode = _PNG_MODES.get((channels, found.bits))
+    if mode is None:
+        raise ValueError(f"no {found.extension} file holds the domain's {channels} channels of {found.bits} bits")
     image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
-    mode = _PNG_MODES[channels, found.bits]
     pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     return np.ascontiguousarray(pixels.reshape(found.height, found.width, channels).transpose(2, 0, 1))
+
+
+def _decode_npy(data: bytes, found: Format) -> Array:
+    claimed = found.height * found.width * found.channels * found.bits // 8
+    _, held = _npy_header(data)
+    if held != claimed:  # NumPy would set aside all that the header claims
+        raise ValueError(f"its header claims {claimed} bytes of pixels, and {held} follow")
+    pixels = np.load(io.BytesIO(data), allow_pickle=False)
+    return np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("="), copy=False).transpose(2, 0, 1))
 
 
 def _check_depth(found: Format, where: str) -> None:
@@ -176,7 +193,7 @@ def encode(pixels: Array, where: str) -> tuple[bytes, Format]:
         raise SampleError(f"{where} is {pixels.dtype} of shape {pixels.shape}; wanted (H, W, C) uint8 or uint16.")
     height, width, channels = pixels.shape
     bits = pixels.dtype.itemsize * 8
-    check_pixels(height, width, where)
+    check_pixels(height, width, channels, where)
     file = io.BytesIO()
     if (channels, bits) in _PNG_MODES:
         Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if channels == 1 else pixels)).save(file, "PNG")
@@ -187,11 +204,13 @@ def encode(pixels: Array, where: str) -> tuple[bytes, Format]:
 
 def _open(data: bytes, where: str) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data))
-        check_pixels(image.height, image.width, where)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        check_pixels(image.height, image.width, len(image.getbands()), where)
         image.load()
     except UnidentifiedImageError as error:
-        raise SampleError(f"{where} can't be decoded: no known image format. Replace or remove it.") from error
+        raise SampleError(
+            f"{where} can't be decoded: it is none of {', '.join(FORMATS)}. Replace or remove it."
+        ) from error
     except _BROKEN as error:
         raise SampleError(f"{where} can't be decoded: {error}. Replace or remove it.") from error
     return image

@@ -3,7 +3,7 @@
 A dataset is a folder: `manifest.json`, and for each split tar shards, each with an index of byte ranges beside it.
 
     photos/manifest.json
-    photos/train/a-00000.tar  photos/train/a-00000.json  ...
+    photos/train/a-00000-HASH.tar  photos/train/a-00000-HASH.json  ...
 
 Shards list samples of one pool. Paired data has one pool, its shards holding both images of each sample; unpaired data
 has a pool for each domain.
@@ -34,7 +34,7 @@ ROLES: tuple[Role, ...] = ("paired", "unpaired", "labelled", "multimodal", "imag
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-ShardName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}/[A-Za-z0-9_][A-Za-z0-9_-]{0,80}\.tar$")]
+ShardName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}/[A-Za-z0-9_][A-Za-z0-9_-]{0,100}\.tar$")]
 Count = Annotated[int, Field(ge=1)]
 
 _STRICT = ConfigDict(extra="forbid", strict=True)

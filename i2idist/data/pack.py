@@ -1,7 +1,8 @@
 """Packing: samples from anywhere into a dataset in storage.
 
-The manifest is written last and never over another, so a dataset is either whole or absent. A pack that was cut off
-continues when it is run again: shards that are finished, unharmed and made from the same samples are kept.
+The manifest is written last and never over another, and no shard is written over a different one, so a dataset is
+either whole or absent, however many pack to one place. A pack that was cut off continues when it is run again: shards
+that are finished, unharmed and made from the same samples are kept.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from i2idist import storage
 from i2idist.data import manifest as manifests
 from i2idist.data.images import Picture, to_stored
 from i2idist.data.manifest import FILE_NAME, NAME_PATTERN, ROLES, SCHEMA_VERSION, ImageDomain, Manifest, Role
-from i2idist.data.pool_writer import Files, PoolWriter, Prepared
+from i2idist.data.pool_writer import Files, PoolWriter, Prepared, remove_unlisted
 from i2idist.data.shards import MAX_KEY, Column, Label, safe_key
 from i2idist.errors import ConfigError, DataError, nearest
 
@@ -282,7 +283,7 @@ def pack(
         The manifest, as it was written.
 
     Raises:
-        DataError: a dataset is there already, or the samples don't make one of this role.
+        DataError: a dataset is there already or appears meanwhile, or the samples don't make one of this role.
         SampleError: an image that can't be decoded or stored.
         StorageError: the storage refuses, or can't be reached.
     """
@@ -301,6 +302,17 @@ def pack(
             if progress:
                 progress(count)
         manifest = packing.finish(name)
-    if not storage.create_bytes(url, manifests.to_json(manifest)):
-        raise DataError(f"Another process packed {dest} at the same time; its dataset stands and this one was dropped.")
+    return _publish(manifest, dest)
+
+
+def _publish(manifest: Manifest, dest: str) -> Manifest:
+    """Write the manifest where none is. Of several packs one succeeds, and all that made the same dataset."""
+    created = storage.create_bytes(storage.join(dest, FILE_NAME), manifests.to_json(manifest))
+    standing = manifest if created else manifests.load_manifest(dest)
+    remove_unlisted(dest, standing)
+    if standing.digest != manifest.digest:
+        raise DataError(
+            f"Another process packed {dest} at the same time: its dataset, {standing.name}, stands, and this one was "
+            "dropped. Choose another place for it."
+        )
     return manifest

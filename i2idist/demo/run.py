@@ -16,7 +16,7 @@ from i2idist.data.manifest import load_manifest
 from i2idist.data.reader import DataSettings
 from i2idist.demo.measures import Digits, classifier_of, draw, images_of, measure
 from i2idist.demo.progress import Clock, Say, Ticker
-from i2idist.errors import DataError
+from i2idist.errors import DataError, RunError
 from i2idist.experiment import Experiment, read_experiment
 from i2idist.model import Translator, load
 from i2idist.tracking import resolve_uri
@@ -97,6 +97,10 @@ def _run(
         digits = _open_digits(experiment, folder, say)
     with clock.phase("train", f"Training {experiment.method.name} on {digits.digest[:12]} without pairs"):
         result = launch.train(RECIPE, overrides=own, run=RUN, root=str(folder / "runs"), say=say, on_event=on_event)
+        if result.stopped == "stop":
+            raise RunError(
+                f"The demo's training was stopped at {result.images} images: run the same command again to go on."
+            )
     with clock.phase("register", "Saving the model, and registering it with MLflow as the candidate"):
         model = _register(experiment, folder, uri)
         translator = load(model.uri)

@@ -5,15 +5,18 @@ Bit-for-bit equality holds while these stay the same; where one differs, the run
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import i2idist
+from i2idist.experiment import flatten
 
 DECIDE_BITS = (
     "versions.torch",
@@ -42,6 +45,24 @@ def facts(device: torch.device, workers: int) -> dict[str, Any]:
     }
 
 
+def merged(everyone: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """All workers' facts as one: where they differ, the list of the distinct values."""
+    whole: dict[str, Any] = {}
+    for key, value in everyone[0].items():
+        values = [one[key] for one in everyone]
+        if isinstance(value, dict):
+            whole[key] = merged(values)
+        else:
+            whole[key] = value if all(one == value for one in values) else sorted({str(one) for one in values})
+    return whole
+
+
+def unequal(whole: dict[str, Any]) -> str:
+    """Which of `merged` facts differ among workers and matter, for a message; empty where none does."""
+    found = flatten(whole)
+    return "; ".join(f"{key} {' and '.join(found[key])}" for key in DECIDE_BITS if isinstance(found[key], list))
+
+
 def cpu_kind() -> str:
     """The processor's model and the instruction set that torch uses on it."""
     model = platform.processor() or platform.machine()
@@ -54,18 +75,29 @@ def cpu_kind() -> str:
     return f"{model}, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def code_revision() -> str | None:
-    """The git revision of the clone that i2idist runs from, `+changes` where files differ; None for a wheel."""
-    clone = Path(__file__).parents[2]
+def code_revision(clone: Path = Path(__file__).parents[2]) -> str | None:
+    """The git revision of the clone that i2idist runs from; None for a wheel.
+
+    Where files differ from it, `+changes-` and the start of a digest of the changes follow.
+    """
     if not (clone / ".git").exists():
         return None
     try:
-        revision = _git(clone, "rev-parse", "HEAD")
-        return f"{revision}+changes" if _git(clone, "status", "--porcelain", "--", "i2idist") else revision
+        revision, changes = _git(clone, "rev-parse", "HEAD"), _changes(clone)
     except (OSError, subprocess.SubprocessError):
         return None
+    return f"{revision}+changes-{hashlib.sha256(changes).hexdigest()[:8]}" if changes else revision
+
+
+def _changes(clone: Path) -> bytes:
+    """What differs from the revision: the changes of tracked files, and the names and content of new ones."""
+    parts = [_git(clone, "diff", "HEAD", "--", "i2idist")]
+    for name in _git(clone, "ls-files", "--others", "--exclude-standard", "--", "i2idist").splitlines():
+        parts += [name, _git(clone, "hash-object", "--", name)]
+    return "\n".join(parts).strip().encode()
 
 
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
+    found = subprocess.run(command, check=True, capture_output=True, timeout=10).stdout
+    return found.decode(errors="backslashreplace").strip()

@@ -10,13 +10,13 @@ import json
 import logging
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from i2idist import storage
-from i2idist.errors import StorageError
+from i2idist.errors import LeaseError, StorageError
 
 _SYNC_S = 10.0
 
@@ -24,9 +24,10 @@ _SYNC_S = 10.0
 class LineFile:
     """A file of JSON or text lines at any URL, growing by whole lines; for one writer."""
 
-    def __init__(self, url: str) -> None:
-        """Continue the file at `url`, or begin it."""
+    def __init__(self, url: str, before_upload: Callable[[], None] = lambda: None) -> None:
+        """Continue the file at `url`, or begin it; `before_upload` raises a `LeaseError` where it is another's now."""
         self._url = url
+        self._before_upload = before_upload
         self._lock = threading.Lock()
         self._uploading = threading.Lock()
         self._remote = not storage.is_local(url)
@@ -66,18 +67,22 @@ class LineFile:
             self._unsynced = True
 
     def sync(self) -> None:
-        """Make the lines so far visible to readers of the URL. Whoever appends meanwhile doesn't wait for the store.
+        """Make the lines so far visible to readers of the URL. Lines may be appended meanwhile.
 
         Raises:
-            StorageError: the store can't be reached; the lines are kept.
+            StorageError: they couldn't be uploaded; the next `sync` tries again.
+            LeaseError: the file is another process's now.
         """
-        with self._uploading:  # one at a time, or an older copy might land on a newer one
+        if not self._remote:
+            return
+        with self._uploading:  # an older content must not arrive after a newer one
             with self._lock:
-                if not self._unsynced or not self._remote:
+                if not self._unsynced:
                     return
                 data = self._path.read_bytes()
                 self._unsynced = False
             try:
+                self._before_upload()
                 storage.write_bytes(self._url, data)
             except BaseException:
                 self._unsynced = True
@@ -86,14 +91,16 @@ class LineFile:
     def close(self) -> None:
         """Sync and close."""
         self._closed.set()
-        self.sync()
-        self._file.close()
-        if self._remote:
-            self._folder.cleanup()
+        try:
+            self.sync()
+        finally:
+            self._file.close()
+            if self._remote:
+                self._folder.cleanup()
 
     def _keep_synced(self) -> None:
         while not self._closed.wait(_SYNC_S):
-            with suppress(StorageError):  # tried again with the next lines, and at the end with the error raised
+            with suppress(StorageError, LeaseError):  # tried again, and at the end with the error raised
                 self.sync()
 
 

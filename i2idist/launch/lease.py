@@ -4,6 +4,9 @@ The lease is a series of numbered files; the highest number holds. Taking it mea
 storage lets only one process do. The holder rewrites its own file as a heartbeat and looks for a higher number:
 finding one, it has lost the lease and must write no more. A lease is free when its holder gave it back, is a dead
 process of this host, or has shown no heartbeat for `STALE_S`.
+
+A launch holds the lease from its first change to the folder: the driver takes it, and the first worker of the same
+launch takes it from the driver.
 """
 
 from __future__ import annotations
@@ -76,23 +79,6 @@ def _highest(url: str) -> int:
     return max((int(name) for name in names if name.isdigit()), default=0)
 
 
-def is_held(url: str) -> bool:
-    """Whether somebody may be writing under the lease."""
-    _, record = newest(url)
-    return record is not None and not record.free()
-
-
-def refuse_if_held(url: str) -> None:
-    """Refuse at once where a live process of this host holds the lease; an unclear case is left to `Lease.acquire`.
-
-    Raises:
-        LeaseError: it is held.
-    """
-    _, record = newest(url)
-    if record and not record.free() and record.holder.is_here and not _orphaned(record):
-        raise _held(url, record)
-
-
 def _held(url: str, record: Record) -> LeaseError:
     name = url.rstrip("/").split("/")[-2]
     return LeaseError(
@@ -106,18 +92,53 @@ def _orphaned(record: Record) -> bool:
     return record.driver.is_here and not record.driver.alive()
 
 
+def _is_ours(record: Record, session: str, driver: Process) -> bool:
+    """Whether it is the driver's lease of this launch, which the driver holds for its first worker."""
+    return record.session == session and record.holder == driver
+
+
 def _file(url: str, number: int) -> str:
     return storage.join(url, f"{number:08d}.json")
 
 
-class _Watch:
+class _Silence:
+    """How long a lease has said the same, for one who looks again and again."""
+
+    def __init__(self) -> None:
+        self._latest: Record | None = None
+        self._changed = time.monotonic()
+
+    def seconds(self, record: Record) -> float:
+        """Note what the lease says now; the seconds since it last said something else."""
+        if record != self._latest:
+            self._latest, self._changed = record, time.monotonic()
+        return time.monotonic() - self._changed
+
+
+class Watch:
+    """Tells a bystander, who asks again and again, when nobody writes the run any more."""
+
+    def __init__(self, url: str, stale_s: float = STALE_S) -> None:
+        """Watch the lease files below `url`; one without heartbeat for `stale_s` counts as given up."""
+        self._url, self._stale_s = url, stale_s
+        self._silence = _Silence()
+
+    def over(self) -> bool:
+        """Whether nobody writes. While a dead holder's driver lives, another worker may follow: it is given time."""
+        _, record = newest(self._url)
+        if record is None or record.released or self._silence.seconds(record) > self._stale_s:
+            return True
+        return record.free() and record.driver.is_here and not record.driver.alive()
+
+
+class _Wait:
     """What a waiting process has seen of a lease that somebody else holds."""
 
     def __init__(self, session: str) -> None:
         self._session = session
         self._first: Record | None = None
-        self._latest: Record | None = None
-        self._begun = self._changed = time.monotonic()
+        self._begun = time.monotonic()
+        self._silence = _Silence()
         self.is_new = False
 
     def silence_s(self, record: Record) -> float:
@@ -125,9 +146,7 @@ class _Watch:
         self.is_new = self._first is None or self._first.token != record.token
         if self.is_new:
             self._first, self._begun = record, time.monotonic()
-        if record != self._latest:
-            self._latest, self._changed = record, time.monotonic()
-        return time.monotonic() - self._changed
+        return self._silence.seconds(record)
 
     def hopeless(self, record: Record) -> bool:
         """Whether a live process holds the lease that won't end by itself.
@@ -158,7 +177,8 @@ class Lease:
 
         Args:
             url: the folder of lease files.
-            session: names this launch; a lease of the same session is waited for, since Ray ends that worker.
+            session: names this launch; a worker's lease of the same session is waited for, since Ray ends that worker,
+                and the driver's is taken over.
             driver: the process that launched.
             say: told when and why it waits.
             stale_s: how long a lease without heartbeat still counts.
@@ -167,24 +187,24 @@ class Lease:
             LeaseError: a live process holds it.
         """
         mine = Record(uuid.uuid4().hex, session, driver, Process.current())
-        watch = _Watch(session)
+        wait = _Wait(session)
         while True:
             number, record = newest(url)
             if record and record.token == mine.token:
                 if number > 1:
                     storage.delete(_file(url, number - 1))
                 return cls(url, number, mine)
-            if record is None or record.free() or watch.silence_s(record) > stale_s:
+            if record is None or _is_ours(record, session, driver) or record.free() or wait.silence_s(record) > stale_s:
                 storage.create_bytes(_file(url, number + 1), mine.dump())
                 continue
-            if watch.hopeless(record):
+            if wait.hopeless(record):
                 raise _held(url, record)
-            if watch.is_new:
+            if wait.is_new:
                 say(f"Waiting for {record} to end, or to show no sign of life for {stale_s:.0f} s ...")
             time.sleep(_PAUSE_S)
 
     def check(self) -> None:
-        """Raise if the lease was lost.
+        """Raise if the lease is known to be lost: at once, and as of the latest heartbeat.
 
         Raises:
             LeaseError: another process took it; this one must write no more.
@@ -192,10 +212,20 @@ class Lease:
         if self._failure:
             raise self._failure
 
+    def confirm(self) -> None:
+        """Raise if the lease is lost, by asking storage now: for writes that must not come from a former holder.
+
+        Raises:
+            LeaseError: another process took it; this one must write no more.
+        """
+        self._look()
+        self.check()
+
     def release(self) -> None:
-        """Give the lease back."""
+        """Give the lease back, if it is still held."""
         self._done.set()
         self._thread.join()
+        self._look()
         if not self._failure:
             storage.write_bytes(_file(self._url, self._number), dataclasses.replace(self._record, released=True).dump())
 
@@ -208,12 +238,16 @@ class Lease:
             if self._failure:
                 return
 
-    def _beat(self) -> None:
+    def _look(self) -> None:
         number, record = newest(self._url)
         if record and number > self._number:
             self._failure = LeaseError(
                 f"The lease {self._url} was taken over by {record}: this process writes no more."
             )
+
+    def _beat(self) -> None:
+        self._look()
+        if self._failure:
             return
         self._record = dataclasses.replace(self._record, beat=self._record.beat + 1)
         storage.write_bytes(_file(self._url, self._number), self._record.dump())

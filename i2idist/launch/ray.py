@@ -68,7 +68,7 @@ def run(
         stack.enter_context(_environment(_ENVIRONMENT))
         stack.enter_context(cluster(resources, say))
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="i2idist-ray-"))
-        channel = ray.remote(num_cpus=0)(_Channel).remote()
+        channel = _open_channel()
         fit = _Fit(_trainer(job, resources, channel, scratch))
         with interruption:
             asked = False
@@ -113,7 +113,8 @@ def cluster(resources: Resources, say: Callable[[str], None]) -> Iterator[None]:
 
 def _start(resources: Resources, folder: str) -> None:
     ray.init(
-        num_cpus=max(cores(), resources.workers_range[1] * (resources.threads_per_worker or 1)),
+        # Never fewer than the smallest number of workers needs; a larger number would only share the same cores.
+        num_cpus=max(cores(), resources.workers_range[0] * (resources.threads_per_worker or 1)),
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
@@ -143,19 +144,26 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-class _Channel:
-    """An actor that carries rank 0's events to the driver, for display: the run folder has them all."""
+def _open_channel() -> Any:
+    """An actor that carries rank 0's events to the driver, for display: the run folder has them all.
 
-    def __init__(self) -> None:
-        self._events: deque[Event] = deque(maxlen=10_000)
+    Its class is local, so that Ray sends it by value: the actor imports neither this module nor torch, which would take
+    it five seconds of a core and 400 MB.
+    """
 
-    def push(self, event: Event) -> None:
-        self._events.append(event)
+    class Channel:
+        def __init__(self) -> None:
+            self._events: deque[Any] = deque(maxlen=10_000)
 
-    def pull(self) -> list[Event]:
-        events = list(self._events)
-        self._events.clear()
-        return events
+        def push(self, event: Any) -> None:
+            self._events.append(event)
+
+        def pull(self) -> list[Any]:
+            events = list(self._events)
+            self._events.clear()
+            return events
+
+    return ray.remote(num_cpus=0)(Channel).remote()
 
 
 def _forward(channel: Any, tell: Callable[[Event], None]) -> None:

@@ -15,7 +15,7 @@ import stat
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -57,11 +57,10 @@ def recorded() -> Iterator[Path]:
     done = threading.Event()
 
     def record() -> None:
-        while True:
+        while not done.wait(_INTERVAL_S):
             _write(folder, driver, known, before)
-            if done.wait(_INTERVAL_S):
-                return
 
+    _write(folder, driver, known, before)
     recorder = threading.Thread(target=record, name="recorder", daemon=True)
     recorder.start()
     try:
@@ -95,9 +94,16 @@ def reap() -> list[Process]:
     """
     ended: list[Process] = []
     for path in sorted(private_folder().glob("*/record.json")):
-        record = json.loads(path.read_text())
-        driver = Process.from_dict(record["driver"])
-        if driver.is_here and not driver.alive():
-            ended += end(Process.from_dict(values) for values in record["processes"])
-            shutil.rmtree(path.parent, ignore_errors=True)
+        with suppress(FileNotFoundError):  # its driver, or another launch's reap, was quicker
+            ended += _reap_one(path)
+    return ended
+
+
+def _reap_one(path: Path) -> list[Process]:
+    record = json.loads(path.read_text())
+    driver = Process.from_dict(record["driver"])
+    if not driver.is_here or driver.alive():
+        return []
+    ended = end(Process.from_dict(values) for values in record["processes"])
+    shutil.rmtree(path.parent, ignore_errors=True)
     return ended

@@ -9,14 +9,17 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from i2idist import storage
 from i2idist.data.batches import share
-from i2idist.errors import RunError
+from i2idist.data.generated import is_generated
+from i2idist.errors import RunError, StorageError
 from i2idist.experiment import Experiment, differences, from_dict, may_change, method_class, read_experiment
-from i2idist.launch import lease, local
+from i2idist.launch import local
+from i2idist.launch.lease import Lease, Watch
 from i2idist.launch.processes import Process, cores
 from i2idist.launch.reap import reap
 from i2idist.launch.run_folder import RunFolder, minted_name, runs_root
@@ -96,13 +99,14 @@ def train(
     is_new = not folder.exists()
     if is_new:
         pinned = _pinned(_capped(experiment), folder.root)
-        check(pinned, pinned.resources.workers_range[0])
+        check(pinned, pinned.resources.workers_range[0], folder)
         require_server(resolve_uri(pinned.tracking, folder.root))
         is_new = folder.create(pinned)
     if not is_new:
         return _continue("train", folder, experiment, on_event, say)
     say(f"Created run {folder.name} in {folder.root}")
-    return _launch("train", folder, pinned, on_event, say)
+    with _claimed(folder, say) as session:
+        return _launch("train", folder, pinned, session, on_event, say)
 
 
 def resume(
@@ -126,7 +130,7 @@ def stop(name: str, *, root: str | None = None, wait: bool = False) -> None:
     Args:
         name: the run.
         root: where runs are.
-        wait: return when no process writes the run.
+        wait: return when no process writes the run, or its writer has shown no sign of life for a minute.
 
     Raises:
         RunError: there is no such run, or it has ended.
@@ -138,30 +142,39 @@ def stop(name: str, *, root: str | None = None, wait: bool = False) -> None:
 
     folder.request_stop()
     hooks.stopping(folder.url, root=folder.root, say=_LOG.warning)
-    while wait and lease.is_held(folder.lease):
+    watch = Watch(folder.lease)
+    while wait and not watch.over():
         time.sleep(0.5)
 
 
 def logs(name: str, *, root: str | None = None, follow: bool = False) -> Iterator[Event]:
-    """The events of a run, as they were recorded; with `follow`, those to come as well, until it ends."""
+    """The events of a run, as they were recorded; with `follow`, those to come as well, until nobody writes it.
+
+    Steps that are taken again after a failure are given again.
+    """
     folder = RunFolder.existing(runs_root(root), name)
-    seen: tuple[int, float] = (-1, -1.0)
+    watch = Watch(folder.lease)
+    shown: list[bytes] = []
     while True:
-        ended = folder.result() is not None
-        for event in _events(folder):
-            if (event["images"], event["time"]) > seen:
-                seen = (event["images"], event["time"])
-                yield event
+        ended = folder.result() is not None or watch.over()
+        lines = _lines(folder)
+        yield from map(json.loads, lines[_common(shown, lines) :])
         if ended or not follow:
             return
+        shown = lines
         time.sleep(1.0)
 
 
-def _events(folder: RunFolder) -> list[Event]:
+def _lines(folder: RunFolder) -> list[bytes]:
     if not storage.exists(folder.metrics):
         return []
-    lines = storage.read_bytes(folder.metrics).split(b"\n")[:-1]
-    return [json.loads(line) for line in lines]
+    return storage.read_bytes(folder.metrics).split(b"\n")[:-1]
+
+
+def _common(old: list[bytes], new: list[bytes]) -> int:
+    """How many first lines are equal: a run that continues drops the events past its checkpoint."""
+    pairs = zip(old, new, strict=False)
+    return next((n for n, (one, other) in enumerate(pairs) if one != other), min(len(old), len(new)))
 
 
 def _pinned(experiment: Experiment, root: str) -> Experiment:
@@ -169,7 +182,7 @@ def _pinned(experiment: Experiment, root: str) -> Experiment:
     resources, data = experiment.resources, experiment.data
     if resources.threads_per_worker is None:
         experiment = experiment.replace_resources(threads_per_worker=_threads(experiment))
-    if storage.is_local(data.url) and not data.url.startswith("generated:"):
+    if storage.is_local(data.url) and not is_generated(data.url):
         url = str(storage.local_path(data.url).resolve())
         experiment = dataclasses.replace(experiment, data=dataclasses.replace(data, url=url))
     return pin_sources(experiment, root)
@@ -201,14 +214,26 @@ def _continue(kind: str, folder: RunFolder, requested: Experiment, on_event: Tel
     if result and _finished(result, changes, requested):
         say(f"The run {folder.name} is finished: {result['images']} images ({result['stopped']}).")
         return _result(folder, _delivered(folder, requested, result, say))
-    lease.refuse_if_held(folder.lease)
-    check(requested, requested.resources.workers_range[0])
-    if changes:
-        folder.change(requested)
-        _say_changes(changes, say)
-    folder.clear_result()
-    say(f"Continuing run {folder.name} in {folder.root}")
-    return _launch(kind, folder, requested, on_event, say)
+    with _claimed(folder, say) as session:
+        check(requested, requested.resources.workers_range[0], folder)
+        if changes:
+            folder.change(requested)
+            _say_changes(changes, say)
+        folder.clear_result()
+        say(f"Continuing run {folder.name} in {folder.root}")
+        return _launch(kind, folder, requested, session, on_event, say)
+
+
+@contextmanager
+def _claimed(folder: RunFolder, say: Say) -> Iterator[str]:
+    """Hold the run for a launch until its first worker takes the lease over; yields the launch's session."""
+    session = uuid.uuid4().hex
+    lease = Lease.acquire(folder.lease, session, Process.current(), say)
+    try:
+        yield session
+    finally:
+        with suppress(StorageError):  # then it is free once this process has ended
+            lease.release()
 
 
 def _finished(result: dict[str, Any], changes: Mapping[str, Any], requested: Experiment) -> bool:
@@ -224,19 +249,21 @@ def _say_changes(changes: Mapping[str, tuple[Any, Any]], say: Say) -> None:
         say("Schedules and stages now follow the new total, so the whole differs from one run of that length.")
 
 
-def _launch(kind: str, folder: RunFolder, experiment: Experiment, on_event: Tell, say: Say) -> Result:
+def _launch(
+    kind: str, folder: RunFolder, experiment: Experiment, session: str, on_event: Tell, say: Say
+) -> Result:
     """Train, with a row in the catalog that says so."""
     from i2idist.catalog import hooks  # brings SQLAlchemy, half a second
 
     known: dict[str, Any] = {"root": folder.root, "run_url": folder.url, "experiment": experiment.as_dict()}
     with hooks.launch(kind, folder.name, **known, say=say) as row:
-        result = _run(folder, experiment, row.watching(on_event), say)
+        result = _run(folder, experiment, session, row.watching(on_event), say)
         row.ended("stopped" if result.stopped == "stop" else "done", mlflow_run_id=result.mlflow_run_id)
     return result
 
 
-def _run(folder: RunFolder, experiment: Experiment, on_event: Tell, say: Say) -> Result:
-    """Run the workers to their end. The lease, not this process, keeps a second writer away."""
+def _run(folder: RunFolder, experiment: Experiment, session: str, on_event: Tell, say: Say) -> Result:
+    """Run the workers to their end, under the lease of `session`."""
     for process in reap():
         say(f"Ended process {process.pid}, left over from a killed launch.")
     resources = experiment.resources
@@ -244,7 +271,7 @@ def _run(folder: RunFolder, experiment: Experiment, on_event: Tell, say: Say) ->
     uri = resolve_uri(experiment.tracking, folder.root)
     if uri and uri != shown(uri):
         uri = None  # jobs can be looked at: workers take a URI with a password from their own environment
-    job = Job(folder.root, folder.name, experiment.as_yaml(), uuid.uuid4().hex, Process.current(), uri)
+    job = Job(folder.root, folder.name, experiment.as_yaml(), session, Process.current(), uri)
     interruption = Interruption(say)
     total = experiment.train.total_images
     on_event({"event": "launch", "run": folder.name, "time": time.time(), "total_images": total})

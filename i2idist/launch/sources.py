@@ -54,7 +54,7 @@ def _adopted(source: Source, stored: Source | None) -> Source:
 def _pinned(source: Source, root: str, key: str) -> Source:
     if source.url and source.sha256:
         return source
-    url = source.url or _find(source.uri, root, key)
+    url = _absolute(source.url or _find(source.uri, root, key))
     digest = _digest(url, key)
     if source.sha256 not in (None, digest):
         raise SourceError(
@@ -62,6 +62,11 @@ def _pinned(source: Source, root: str, key: str) -> Source:
             "Get the right file, or change the digest."
         )
     return Source(uri=source.uri, url=url, sha256=digest)
+
+
+def _absolute(url: str) -> str:
+    """Local paths absolute: workers, and those who continue the run, may stand elsewhere."""
+    return str(storage.local_path(url).resolve()) if storage.is_local(url) else url
 
 
 def _find(uri: str, root: str, key: str) -> str:

@@ -19,13 +19,14 @@ import torch
 from i2idist import storage
 from i2idist.data.batches import Batch
 from i2idist.data.cache import default_folder
+from i2idist.data.generated import is_generated, resolve
 from i2idist.data.manifest import load_manifest
 from i2idist.data.reader import Reader
 from i2idist.data.settings import DataSettings
-from i2idist.errors import I2IError
+from i2idist.errors import I2IError, RunError
 from i2idist.experiment import Experiment, from_yaml, method_class
 from i2idist.launch.about import about_run
-from i2idist.launch.facts import facts
+from i2idist.launch.facts import facts, merged
 from i2idist.launch.journal import LineFile, LogHandler
 from i2idist.launch.lease import Lease
 from i2idist.launch.processes import Process
@@ -94,7 +95,7 @@ def work(
         writer.finish(outcome)
 
 
-def check(experiment: Experiment, workers: int) -> None:
+def check(experiment: Experiment, workers: int, folder: RunFolder) -> None:
     """Open the data and build the method, as a worker of `workers` will: errors come before anything is started.
 
     Raises:
@@ -102,24 +103,35 @@ def check(experiment: Experiment, workers: int) -> None:
     """
     with ExitStack() as stack:
         train, _ = open_readers(experiment, 0, workers, stack)
-        build(experiment, train)
+        build(experiment, train, from_sources=not Checkpoints(folder.checkpoints).names())
 
 
-def _writer(job: Job, experiment: Experiment, folder: RunFolder, comm: Comm, tell: Callable[[Event], None]) -> Follower:
-    """Rank 0's writer once it holds the lease; where it can't, its error is raised on every rank."""
-    writer, failure = Follower(), None
-    if comm.rank == 0:
-        try:
-            lease = Lease.acquire(folder.lease, job.session, job.driver, _LOG.warning)
-            uri = job.tracking_uri or resolve_uri(experiment.tracking, job.root)
-            track = partial(start_tracking, experiment.tracking, uri, folder.url)
-            writer = Writer(folder, lease, tell, track)
-        except I2IError as error:
-            failure = error
-    failure = comm.broadcast_object(failure)
-    if failure:
-        raise failure
-    return writer
+@contextmanager
+def _writer(
+    job: Job, experiment: Experiment, folder: RunFolder, comm: Comm, tell: Callable[[Event], None]
+) -> Iterator[Follower]:
+    """Rank 0's writer while it holds the lease; where it can't, its error is raised on every rank."""
+    with ExitStack() as stack:
+        writer, failure = Follower(), None
+        if comm.rank == 0:
+            try:
+                writer = stack.enter_context(_open_writer(job, experiment, folder, tell))
+            except I2IError as error:
+                failure = error
+        failure = comm.broadcast_object(failure)
+        if failure:
+            raise failure
+        yield writer
+
+
+def _open_writer(job: Job, experiment: Experiment, folder: RunFolder, tell: Callable[[Event], None]) -> Writer:
+    lease = Lease.acquire(folder.lease, job.session, job.driver, _LOG.warning)
+    try:
+        uri = job.tracking_uri or resolve_uri(experiment.tracking, job.root)
+        return Writer(folder, lease, tell, partial(start_tracking, experiment.tracking, uri, folder.url))
+    except BaseException:
+        lease.release()
+        raise
 
 
 def _train(
@@ -133,24 +145,26 @@ def _train(
     first, limit = experiment.init_from, experiment.train.validation_images
     with ExitStack() as stack:
         train, validation = open_readers(experiment, comm.rank, comm.world_size, stack)
-        everyone = comm.gather_objects(facts(device, comm.world_size))
-        found = {**everyone[0], "cpu": sorted({one["cpu"] for one in everyone})}
+        _same_data(comm.gather_objects(train.digest), experiment.data.url)
+        found = merged(comm.gather_objects(facts(device, comm.world_size)))
         about = about_run(folder, experiment, found, train.manifest, train.url)
         tracker = writer.launched(found, train.digest, about)
+        checkpoints = Checkpoints(
+            folder.checkpoints,
+            keep=experiment.train.keep_checkpoints,
+            on_retry=_LOG.warning,
+            before_commit=writer.before_commit,
+        )
+        is_fresh = comm.broadcast_object(not checkpoints.names() if comm.rank == 0 else None)
         return fit(
-            build(experiment, train),
+            build(experiment, train, from_sources=is_fresh),
             training=experiment.train,
             seed=experiment.seed,
             comm=comm,
             device=device,
             batches=train.batches,
             validation=None if validation is None else lambda: _mine(validation, limit, comm),
-            checkpoints=Checkpoints(
-                folder.checkpoints,
-                keep=experiment.train.keep_checkpoints,
-                on_retry=_LOG.warning,
-                before_commit=writer.sync,
-            ),
+            checkpoints=checkpoints,
             initial=None if first is None else lambda: load_source(first),
             on_event=writer.on_event,
             should_stop=should_stop,
@@ -171,10 +185,26 @@ def _first(experiment: Experiment) -> Batch:
         reader.close()
 
 
-def build(experiment: Experiment, reader: Reader) -> Method:
-    """The method with its initial parameters, drawn from the seed on the CPU so that the device doesn't matter."""
+def _same_data(digests: list[str], url: str) -> None:
+    """Refuse workers that read different data, which nothing later would notice."""
+    if len(set(digests)) > 1:
+        found = ", ".join(f"{digest[:12]} on rank {rank}" for rank, digest in enumerate(digests))
+        raise RunError(
+            f"Workers see different data at data.url={url}: digest {found}. Copy the same dataset to every host, or "
+            "put it into storage that all of them share."
+        )
+
+
+def build(experiment: Experiment, reader: Reader, from_sources: bool = True) -> Method:
+    """The method with its initial parameters, drawn from the seed on the CPU so that the device doesn't matter.
+
+    Args:
+        experiment: the method and its sources.
+        reader: tells the domains.
+        from_sources: load the sources; False where a checkpoint, which holds all that came from them, follows.
+    """
     torch.manual_seed(key_of(experiment.seed, "initial parameters"))
-    sources = {name: load_source(source) for name, source in experiment.sources.items()}
+    sources = {name: load_source(source) for name, source in experiment.sources.items()} if from_sources else {}
     return method_class(experiment.method).build(experiment.method.config, reader.domains, sources or None)
 
 
@@ -210,10 +240,8 @@ def open_readers(experiment: Experiment, rank: int, world_size: int, stack: Exit
 
 def _readable(settings: DataSettings) -> DataSettings:
     """The settings with the URL of data that can be read."""
-    if not settings.url.startswith("generated:"):
+    if not is_generated(settings.url):
         return settings
-    from i2idist.data.generated import resolve  # brings scikit-learn and matplotlib, a second of every worker's start
-
     cache = Path(settings.cache_dir).expanduser() if settings.cache_dir else default_folder().parent
     return dataclasses.replace(settings, url=resolve(settings.url, str(cache / "generated")))
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 from i2idist import storage
 from i2idist.errors import LeaseError, RunError, StorageError
 from i2idist.experiment import flatten
-from i2idist.launch.facts import DECIDE_BITS
+from i2idist.launch.facts import DECIDE_BITS, unequal
 from i2idist.launch.journal import LineFile, keep_until
 from i2idist.launch.lease import Lease
 from i2idist.launch.run_folder import RunFolder, now
@@ -49,8 +49,8 @@ class Follower:
         """Whether to stop with a checkpoint."""
         return False
 
-    def sync(self) -> None:
-        """A checkpoint is about to count."""
+    def before_commit(self) -> None:
+        """A checkpoint is about to become visible; only rank 0 writes them."""
 
     def finish(self, outcome: Outcome) -> None:
         """Training ended."""
@@ -68,11 +68,11 @@ class Writer(Follower):
         self._place = {"images": 0, "step": 0}
         self._status = "FAILED"
         self._started = time.time()
-        self._metrics = LineFile(folder.metrics)
+        self._metrics = LineFile(folder.metrics, before_upload=lease.confirm)
         self._begun = False
         self._stop = threading.Event()
         self._done = threading.Event()
-        self._note: str | None = None
+        self._notes: list[str] = []
         self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
 
     def __enter__(self) -> Self:
@@ -104,8 +104,7 @@ class Writer(Follower):
                 f"The data of run '{self._folder.name}' changed: it began with digest {record['data_digest']}, and "
                 f"data.url now has {data_digest}. Give back the old data, or start a new run."
             )
-        if record["launches"]:
-            self._note = _inexact(record["launches"][-1]["facts"], facts)
+        self._notes = _notes(record["launches"][-1]["facts"] if record["launches"] else None, facts)
         record["data_digest"] = data_digest
         record["launches"].append({"at": now(), "facts": facts})
         # Written before the MLflow run is created, so that whoever continues after a crash between finds that run.
@@ -126,8 +125,10 @@ class Writer(Follower):
         if not self._begun:
             self._begin(event)
         self._keep(event)
-        if event["event"] == "resumed" and self._note:
-            self._keep({**event, "event": "note", "message": self._note})
+        here = {"images": event["images"], "step": event["step"]}
+        for message in self._notes:
+            self._keep({"event": "note", **here, "time": time.time(), "message": message})
+        self._notes = []
 
     def should_stop(self) -> bool:
         """Whether somebody asked the run to stop.
@@ -138,17 +139,19 @@ class Writer(Follower):
         self._lease.check()
         return self._stop.is_set()
 
-    def sync(self) -> None:
-        """Put the events so far into the run folder: whoever resumes from a checkpoint has none of its past.
+    def before_commit(self) -> None:
+        """Make the events that lead to a checkpoint as lasting as itself.
 
         Raises:
-            StorageError: the storage can't be reached.
+            LeaseError: another process writes the run folder now, so this one must not commit.
+            StorageError: the events couldn't be written.
         """
+        self._lease.confirm()
         self._metrics.sync()
 
     def finish(self, outcome: Outcome) -> None:
         """Write the result."""
-        self._lease.check()
+        self._lease.confirm()
         self._status = "KILLED" if outcome.stopped == "stop" else "FINISHED"
         result = asdict(outcome) | {
             "run": self._folder.name,
@@ -192,8 +195,12 @@ class Writer(Follower):
                 _LOG.warning("%s", error)
 
 
-def _inexact(before: dict[str, Any], after: dict[str, Any]) -> str | None:
-    """Why what follows may differ from an undisturbed run in the last bits; None where it doesn't."""
+def _notes(before: dict[str, Any] | None, after: dict[str, Any]) -> list[str]:
+    """Why what follows may differ from an undisturbed run, or from other hardware, in the last bits."""
+    differing = unequal(after)
+    notes = [f"Workers differ, so the last bits depend on who does what: {differing}."] if differing else []
+    if before is None:
+        return notes
     old, new = flatten(before), flatten(after)
     changes = [f"{key} {old.get(key)} -> {new.get(key)}" for key in DECIDE_BITS if old.get(key) != new.get(key)]
-    return f"Continues within tolerance, not bit for bit: {', '.join(changes)}." if changes else None
+    return [*notes, f"Continues within tolerance, not bit for bit: {', '.join(changes)}."] if changes else notes

@@ -157,10 +157,10 @@ class CycleGAN(Method):
     def tiny(cls) -> Mapping[str, CycleGANConfig]:
         """A pool that overflows within the suite; ResNet and U-net."""
         small: dict[str, Any] = {"width": 4, "discriminator_width": 4, "discriminator_layers": 1, "pool_size": 5}
-        small |= {"lambda_identity": 0.0, "ema": True}
+        small["ema"] = True
         return {
             "resnet": cls.Config(blocks=1, **small),
-            "unet": cls.Config(generator="unet", depth=3, dropout=0.5, **small),
+            "unet": cls.Config(generator="unet", depth=3, dropout=0.5, lambda_identity=0.0, **small),
         }
 
     @classmethod

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from i2idist import storage
-from i2idist.errors import CheckpointError, StorageError
+from i2idist.errors import CheckpointError, DamagedCheckpointError, StorageError
 
 FORMAT_VERSION = 1
 _TENSORS, _REST, _COMMIT = "state.safetensors", "state.json", "COMMIT.json"
@@ -77,14 +77,14 @@ class Checkpoints:
         on_retry: Callable[[str], None] = lambda message: None,
         before_commit: Callable[[], None] = lambda: None,
     ) -> None:
-        """Keep the latest `keep` and the best.
+        """Use the folder at `url`.
 
         Args:
-            url: the folder of checkpoints.
-            keep: how many.
-            on_retry: told of each write that is tried again.
-            before_commit: makes lasting what must be wherever a checkpoint is; called in the writing thread, and again
-                where it raises StorageError.
+            url: the folder, made where absent.
+            keep: how many of the latest checkpoints are kept; the best is kept besides.
+            on_retry: told of each write that is tried again, and of checkpoints that are passed over.
+            before_commit: called in the writing thread just before a checkpoint becomes visible; a `StorageError` of
+                it is tried again, any other error ends the training.
         """
         self._url = url
         self._keep = keep
@@ -136,11 +136,17 @@ class Checkpoints:
             failure, self._failure = self._failure, None
             raise failure
 
+    def settle(self) -> None:
+        """Let a write in flight end, whatever comes of it: what follows an error must not cut it off."""
+        if self._writer:
+            self._writer.join()
+
     def load(self, name: str) -> State:
         """Read a checkpoint back, verified.
 
         Raises:
-            CheckpointError: a file is missing, or its size or hash isn't the committed one.
+            DamagedCheckpointError: a file is missing, or its size or hash isn't the committed one.
+            CheckpointError: it has a format that this version doesn't read.
         """
         where = self.url(name)
         try:
@@ -149,17 +155,17 @@ class Checkpoints:
                 raise CheckpointError(
                     f"{where} has format version {commit['format_version']}; this i2idist reads {FORMAT_VERSION}."
                 )
-            files = {f: storage.read_bytes(storage.join(where, f)) for f in (_TENSORS, _REST)}
+            files = {f: self._read(storage.join(where, f)) for f in (_TENSORS, _REST)}
             for file, data in files.items():
                 expected, found = commit["files"][file], _digest(data)
                 if expected != found:
-                    raise CheckpointError(
+                    raise DamagedCheckpointError(
                         f"{where}/{file} is damaged: expected {expected}, found {found}. "
                         "Delete the folder to use an older one."
                     )
             return State(safetensors.torch.load(files[_TENSORS]), json.loads(files[_REST]))
         except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-            raise CheckpointError(
+            raise DamagedCheckpointError(
                 f"{where} can't be read ({error}). Delete the folder to use an older checkpoint."
             ) from error
 
@@ -169,13 +175,14 @@ class Checkpoints:
         A damaged one is passed over for the one before it, which loses no sample: the steps since are taken again.
 
         Raises:
-            CheckpointError: there are checkpoints, and every one is damaged.
+            DamagedCheckpointError: there are checkpoints, and every one is damaged.
+            CheckpointError: one has a format that this version doesn't read.
         """
-        failure: CheckpointError | None = None
+        failure: DamagedCheckpointError | None = None
         for name in reversed(self.names()):
             try:
                 return name, self.load(name)
-            except CheckpointError as error:
+            except DamagedCheckpointError as error:
                 failure = error
                 self._on_retry(str(error))
         if failure:
@@ -196,8 +203,7 @@ class Checkpoints:
                     storage.write_bytes(storage.join(where, file), data)
                 self._before_commit()
                 storage.write_bytes(storage.join(where, _COMMIT), json.dumps(commit).encode())
-                self._retain(name, best)
-                return
+                break
             except StorageError as error:
                 if time.monotonic() > deadline:
                     self._failure = error
@@ -208,6 +214,15 @@ class Checkpoints:
             except Exception as error:  # carried to the training thread by wait()
                 self._failure = error
                 return
+        try:
+            self._retain(name, best)
+        except StorageError as error:
+            self._on_retry(f"Older checkpoints stay for now: {error}")
+
+    def _read(self, url: str) -> bytes:
+        if not storage.exists(url):
+            raise DamagedCheckpointError(f"{url} is missing. Delete its folder to use an older checkpoint.")
+        return storage.read_bytes(url)
 
     def _retain(self, newest: str, best: str | None) -> None:
         kept = {*self.names()[-self._keep :], newest, best}

@@ -90,7 +90,7 @@ class Comm:
     def max(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The largest of every rank's values and its index in rank order, (n,) -> two scalars. Ties: lowest index."""
         everyone = self.gather(x)
-        index = (everyone == everyone.max()).nonzero()[0, 0]
+        index = everyone.argmax()  # the first of equal ones
         return everyone[index], index
 
     def any(self, flag: bool) -> bool:

@@ -114,6 +114,21 @@ def fit(
     make_deterministic(torch.device(device))
     trainer = Trainer(method, training, seed=seed, comm=comm, device=device)
     loop = _Loop(trainer, comm, checkpoints, on_event, seed, watcher or Watcher())
+    try:
+        return _run(loop, training, comm, batches, validation, initial, should_stop)
+    finally:
+        checkpoints.settle()
+
+
+def _run(
+    loop: _Loop,
+    training: Training,
+    comm: Comm,
+    batches: Callable[[int], Iterator[Batch]],
+    validation: Callable[[], Iterator[Batch]] | None,
+    initial: Callable[[], Mapping[str, Tensor]] | None,
+    should_stop: Callable[[], bool],
+) -> Outcome:
     loop.begin(initial)
     stream = batches(loop.trainer.batches)
     start, started = loop.trainer.images, time.perf_counter()

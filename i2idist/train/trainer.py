@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from i2idist.data.batches import Batch
-from i2idist.errors import CheckpointError, NonFiniteError
+from i2idist.data.batches import Batch, share
+from i2idist.errors import CheckpointError, ConfigError, NonFiniteError
 from i2idist.method import Backward, Method, Player, Stage, Step, Update
 from i2idist.nn.norm import CrossReplica
 from i2idist.train.checkpoint import State, copy_into
@@ -51,6 +51,7 @@ class Trainer:
         self._seed, self._comm, self._device, self._observer = seed, comm, torch.device(device), observer
         prepare(method, training, self._device)
         method.train()
+        _refuse_hidden_state(method)
         for module in method.modules():
             if isinstance(module, CrossReplica):
                 module.sum, module.world_size = comm.sum, comm.world_size
@@ -167,11 +168,19 @@ class Trainer:
                 weights=weights,
                 global_batch=self.training.batch_size,
             )
-            for part in _micro_batches(batch, self.training.accumulate, self.method.group_size)
+            for part in self._micro_batches(batch)
         ]
         self.batches += 1
         self.images += self.training.batch_size
         return steps
+
+    def _micro_batches(self, batch: Batch) -> list[Batch]:
+        """Runs of whole groups, as many on every worker: each run's collectives need all of them."""
+        group = self.method.group_size
+        smallest_share = self.training.batch_size // group // self._comm.world_size
+        count = min(self.training.accumulate, smallest_share)
+        parts = [share(len(batch), group, i, count) for i in range(count)]
+        return [batch[slice(part.start, part.stop)] for part in parts]
 
     def _update(self, update: Update, name: str, stage: Stage, steps: list[Step]) -> None:
         player = self._players[update.player]
@@ -183,7 +192,7 @@ class Trainer:
         for step in steps:
             step.begin(name)
             for backward in self._backwards(update, tuple(trained)):
-                self._backward(backward, name, step, sum(len(s.batch) for s in steps))
+                self._backward(backward, name, step, len(steps))
         gradients = {}
         for key, parameter in parameters.items():
             if parameter.grad is None:
@@ -203,7 +212,7 @@ class Trainer:
             return (Backward(update.backward, trained),)
         return tuple(Backward(b.terms, tuple(n for n in b.networks if n in trained)) for b in update.backward)
 
-    def _backward(self, backward: Backward, name: str, step: Step, local: int) -> None:
+    def _backward(self, backward: Backward, name: str, step: Step, micro_batches: int) -> None:
         """Add the gradient of this worker's contribution to the global loss.
 
         A vector contributes its sum over the global count, which is its own length scaled up from local to global
@@ -217,7 +226,7 @@ class Trainer:
             if value.dim():
                 contribution = value.sum() * (len(step.batch) / (value.numel() * self.training.batch_size))
             else:
-                contribution = value * (len(step.batch) / (local * self._comm.world_size))
+                contribution = value / (micro_batches * self._comm.world_size)
             key = f"{name}/{term}"
             self.terms[key] = self.terms.get(key, torch.zeros_like(contribution.detach())) + contribution.detach()
             weighted = contribution * step.weights.get(term, 1.0)
@@ -279,8 +288,11 @@ def _adam(player: Player, parameters: Mapping[str, nn.Parameter]) -> torch.optim
     return optimizer
 
 
-def _micro_batches(batch: Batch, count: int, group_size: int) -> list[Batch]:
-    """At most `count` runs of whole groups."""
-    groups = len(batch) // group_size
-    size = -(-groups // min(count, groups)) * group_size
-    return [batch[slice(start, start + size)] for start in range(0, len(batch), size)]
+def _refuse_hidden_state(method: Method) -> None:
+    """Whatever changes during training must be in a checkpoint, and a checkpoint holds tensors."""
+    others = sorted(name for name, value in method.state_dict().items() if not isinstance(value, Tensor))
+    if others:
+        raise ConfigError(
+            f"{type(method).__name__} keeps {', '.join(others)} in its state, which isn't a tensor: "
+            "keep state in buffers, so that checkpoints need no pickle."
+        )

@@ -1,8 +1,8 @@
 """Training steps written the way the public reference implementations train, as rivals for the benchmarks.
 
-Ours alone, from the facts in the papers and the reference's published settings: the same blocks and parameter counts, plain
-modules, torch's Adam, discriminators frozen by `requires_grad` while generators step, losses against expanded label tensors,
-a pool of single images.
+Written for this benchmark, from the facts in the papers and the reference's published settings: the same blocks and
+parameter counts, plain modules, torch's Adam, discriminators frozen by `requires_grad` while generators step, losses
+against expanded label tensors, a pool of single images.
 """
 
 import itertools

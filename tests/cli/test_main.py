@@ -52,7 +52,7 @@ def test_methods_lists_all_with_options_and_defaults(capsys):
     listed = {entry["name"]: entry for entry in json.loads(out)["methods"]}
     assert code == 0
     assert list(listed) == list(METHODS)
-    assert listed["pix2pix"]["data"] == "paired"
+    assert listed["segan"]["data"] == ["paired", "unpaired"]
     assert {"name": "lambda_cycle", "default": 10.0} in listed["cyclegan"]["options"]
     out, _, _ = run(capsys, "methods", "cyclegan")
     assert "arXiv:1703.10593" in out

@@ -371,3 +371,13 @@ def test_a_thousand_street_digits_take_seconds():
     for place in range(300):
         digits.street(rng_of("speed", place), (32, 32))
     assert time.process_time() - start < 3.0
+
+
+def test_workers_that_draw_nothing_dont_import_what_draws():
+    """Scikit-learn, SciPy and matplotlib take seconds to import, at the start of every worker."""
+    program = (
+        "import sys, i2idist.data.generated\n"
+        "print([name for name in ('sklearn', 'scipy', 'pandas', 'matplotlib') if name in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from i2idist.data.images import Format, decode, encode, from_pil, stored_format, to_stored
+from i2idist.data.images import FORMATS, Format, decode, encode, from_pil, stored_format, to_stored
 from i2idist.errors import SampleError
 from tests.data.samples import picture
 
@@ -119,6 +119,61 @@ def test_a_bomb_in_numpy_form_is_refused():
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (60_000, 60_000, 3)})
     with pytest.raises(SampleError, match="60000x60000 pixels"):
         to_stored(file.getvalue(), "x")
+
+
+@pytest.mark.parametrize(
+    ("shape", "complaint"),
+    [
+        ((1, 1, 10**14), "1x1 pixels of 100000000000000 channels"),
+        ((64, 64, 3), "its header claims 12288 bytes of pixels, and 0 follow"),
+        ((-2, -2, 3), "it is none of JPEG"),
+    ],
+)
+@pytest.mark.parametrize("read", [lambda data: decode(data, 3, 8, "x"), lambda data: to_stored(data, "x")])
+def test_a_numpy_header_is_not_believed(read, shape, complaint):
+    """NumPy sets aside whatever the header claims before it looks for the pixels."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    with pytest.raises(SampleError, match=f"{complaint}|x is not an image"):
+        read(file.getvalue())
+
+
+@pytest.mark.parametrize("header", [b"(" * 9000, b"-" * 9000 + b"1", b"1+" * 4500 + b"1", b"{'descr':"])
+def test_a_numpy_header_that_pythons_parser_chokes_on_is_refused(header):
+    data = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header) + 1) + header + b"\n"
+    with pytest.raises(SampleError, match="x can't be decoded"):
+        to_stored(data, "x")
+
+
+def test_numpy_files_of_the_other_byte_order_are_read():
+    file, pixels = io.BytesIO(), picture(0, 3, 16)
+    np.save(file, pixels.astype(">u2"))
+    found = decode(file.getvalue(), 3, 16, "x")
+    assert found.dtype.isnative
+    assert np.array_equal(found, pixels.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(("bits", "mode"), [(8, "RGB"), (16, "I;16")])
+def test_a_png_in_a_domain_that_no_png_holds_is_a_bad_sample(bits, mode):
+    data = file_of(Image.new(mode, (4, 4)), "PNG")
+    with pytest.raises(SampleError, match=f"x can't be decoded: no png file holds the domain's 5 channels of {bits}"):
+        decode(data, 5, bits, "x")
+
+
+def test_postscript_is_refused_without_starting_ghostscript(monkeypatch):
+    started = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: started.append(1))
+    data = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+    assert Image.open(io.BytesIO(data)).format == "EPS"
+    with pytest.raises(SampleError, match="x can't be decoded: it is none of JPEG"):
+        to_stored(data, "x")
+    assert not started
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_that_layouts_look_for_is_read(kind):
+    image = Image.fromarray(picture(8, 3, size=(8, 8)))
+    assert to_stored(file_of(image, kind), "x")[1].height == 8
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import io
 import itertools
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from i2idist import storage
 from i2idist.data.manifest import load_manifest
 from i2idist.data.pack import Sample, pack
 from i2idist.data.source import PoolSource
+from i2idist.data.verify import verify
 from i2idist.errors import ConfigError, DataError, SampleError
 from tests.data.samples import flip_byte, make_paired, paired_samples, picture
 
@@ -90,13 +92,13 @@ def test_what_is_left_of_another_or_a_harmed_pack_is_made_anew(tmp_path, harm):
     make_paired(whole)
     make_paired(url)
     (url / "manifest.json").unlink()
-    first = url / "train" / "samples-00000"
+    first = str(next((url / "train").glob("samples-00000-*.tar"))).removesuffix(".tar")
     if harm == "byte":
         flip_byte(f"{first}.tar", 600)
     elif harm == "index":
-        first.with_suffix(".json").unlink()
+        Path(f"{first}.json").unlink()
     elif harm == "half an index":
-        first.with_suffix(".json").write_bytes(first.with_suffix(".json").read_bytes()[:100])
+        Path(f"{first}.json").write_bytes(Path(f"{first}.json").read_bytes()[:100])
     else:
         changed = {
             "other pixels": [
@@ -113,6 +115,51 @@ def test_what_is_left_of_another_or_a_harmed_pack_is_made_anew(tmp_path, harm):
         return
     make_paired(url)
     assert files_of(str(url)) == files_of(str(whole))
+
+
+def test_of_two_packs_at_once_one_stands_whole(url):
+    """The second runs within the first, whose first shards are in storage by then."""
+    others = [sample(f"o{n}", {"x": picture(100 + n)}) for n in range(20)]
+
+    def interrupted():
+        yield from (sample(f"k{n}") for n in range(20))
+        pack_images(others, url, shard_bytes=2_000)
+        yield from (sample(f"l{n}") for n in range(20))
+
+    with pytest.raises(DataError, match=f"Another process packed {url} at the same time"):
+        pack_images(interrupted(), url, shard_bytes=2_000)
+    assert verify(url).problems == ()
+    manifest = load_manifest(url)
+    shards = manifest.pool("train", "x").shards
+    assert storage.walk(url) == sorted(["manifest.json", *(n for s in shards for n in (s.name, s.index_name))])
+
+
+def test_two_packs_of_the_same_samples_at_once_both_succeed(url):
+    def interrupted():
+        yield sample("k0")
+        pack_images([sample("k0"), sample("k1")], url)
+        yield sample("k1")
+
+    assert pack_images(interrupted(), url) == load_manifest(url)
+    assert verify(url).problems == ()
+
+
+def test_what_several_cut_off_packs_left_is_kept_or_removed(tmp_path):
+    url, whole = str(tmp_path / "cut"), str(tmp_path / "whole")
+    pack_images([sample(f"k{n}") for n in range(20)], whole, shard_bytes=2_000)
+
+    def cut(samples):
+        yield from samples
+        raise RuntimeError("the power goes")
+
+    for name, seed in (("a", 5), ("k", 0), ("z", 9)):
+        with pytest.raises(RuntimeError):
+            pack_images(cut([sample(f"{name}{n}", {"x": picture(seed)}) for n in range(16)]), url, shard_bytes=2_000)
+    before = {name: stamp(url, name) for name in storage.walk(url)}
+    pack_images([sample(f"k{n}") for n in range(20)], url, shard_bytes=2_000)
+    assert files_of(url) == files_of(whole)
+    assert sum(stamp(url, name) == before.get(name) for name in storage.walk(url)) >= 6
+    assert len(before) > len(storage.walk(url))
 
 
 def test_pictures_may_be_arrays_pil_files_or_functions(tmp_path):

@@ -128,4 +128,4 @@ def test_decoding_finds_what_hashes_cant(dataset):
     rewrite(url, manifest, garbage)
     assert verify(url).problems == ()
     (problem,) = verify(url, decode_images=True).problems
-    assert "train/samples-00000.tar, sample s001 (b) can't be decoded" in problem
+    assert f"{shard.name}, sample s001 (b) can't be decoded" in problem

@@ -5,6 +5,7 @@ import fsspec
 import pytest
 
 from i2idist import storage
+from i2idist.errors import LeaseError
 from i2idist.launch import journal
 from i2idist.launch.journal import LineFile, LogHandler, keep_until
 
@@ -56,6 +57,25 @@ def test_remote_lines_are_uploaded_now_and_then(monkeypatch):
         deadline -= 1
     assert read("memory://journal/live.jsonl") == ["one"]
     file.close()
+
+
+def test_a_file_that_is_anothers_now_is_not_overwritten():
+    url, lost = "memory://journal/lost.jsonl", []
+
+    def before_upload():
+        if lost:
+            raise LeaseError("lost")
+
+    file = LineFile(url, before_upload)
+    file.append("mine")
+    file.sync()
+    lost.append(True)
+    storage.write_bytes(url, b"theirs\n")
+    file.append("mine")
+    for write in (file.sync, file.close):
+        with pytest.raises(LeaseError):
+            write()
+    assert read(url) == ["theirs"]
 
 
 def test_log_records_become_lines(tmp_path):

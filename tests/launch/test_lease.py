@@ -9,7 +9,7 @@ import pytest
 from i2idist import storage
 from i2idist.errors import LeaseError
 from i2idist.launch import lease as module
-from i2idist.launch.lease import Lease, Record, is_held, newest, refuse_if_held
+from i2idist.launch.lease import Lease, Record, Watch, newest
 from i2idist.launch.processes import Process
 
 
@@ -45,27 +45,23 @@ def dead():
 
 
 def test_taken_given_back_and_taken_again(url):
-    assert not is_held(url)
+    assert newest(url) == (0, None)
     first = acquire(url)
-    assert is_held(url)
+    assert not newest(url)[1].free()
     first.release()
-    assert not is_held(url)
+    assert newest(url)[1].free()
     acquire(url).release()
     assert storage.list_dir(url) == ["00000002.json"]
 
 
 def test_a_live_process_keeps_it(url, elsewhere):
     held(url, 4, elsewhere)
-    for attempt in (acquire, refuse_if_held):
-        with pytest.raises(
-            LeaseError, match=f"'run' is being written by process {elsewhere.pid} on .*i2idist stop run"
-        ):
-            attempt(url)
+    with pytest.raises(LeaseError, match=f"'run' is being written by process {elsewhere.pid} on .*i2idist stop run"):
+        acquire(url)
 
 
 def test_a_dead_process_loses_it_at_once(url):
     held(url, 4, dead())
-    refuse_if_held(url)
     begun = time.monotonic()
     lease = acquire(url, say=pytest.fail)
     assert time.monotonic() - begun < 1
@@ -80,7 +76,6 @@ def test_a_reused_process_id_is_another_process(url, elsewhere):
 
 def test_a_silent_holder_elsewhere_loses_it_after_a_while(url, elsewhere):
     held(url, 1, dataclasses.replace(elsewhere, host="faraway/boot/pid"))
-    refuse_if_held(url)
     said = []
     begun = time.monotonic()
     acquire(url, say=said.append, stale_s=1.2).release()
@@ -100,7 +95,6 @@ def test_a_worker_of_this_session_or_of_a_dead_driver_is_waited_for(url, elsewhe
     for more in ({"session": "mine"}, {"driver": dead()}):
         number = newest(url)[0] + 1
         record = held(url, number, elsewhere, **more)
-        refuse_if_held(url) if "driver" in more else None
         timer = threading.Timer(
             0.7,
             lambda r=record, n=number: storage.write_bytes(
@@ -111,6 +105,41 @@ def test_a_worker_of_this_session_or_of_a_dead_driver_is_waited_for(url, elsewhe
         said = []
         acquire(url, say=said.append).release()
         assert len(said) == 1
+
+
+def test_a_launchs_first_worker_takes_it_from_the_driver(url):
+    of_driver = acquire(url)
+    of_worker = acquire(url, say=pytest.fail)
+    with pytest.raises(LeaseError, match="taken over"):
+        of_driver.confirm()
+    of_driver.release()
+    assert storage.list_dir(url) == ["00000002.json"]
+    assert not newest(url)[1].released
+    of_worker.confirm()
+    of_worker.release()
+
+
+def test_a_bystander_sees_when_nobody_writes(url, elsewhere):
+    assert Watch(url).over()
+    faraway = dataclasses.replace(elsewhere, host="faraway/boot/pid")
+    held(url, 1, faraway)
+    watch = Watch(url, stale_s=0.3)
+    assert not watch.over()
+    time.sleep(0.2)
+    held(url, 1, faraway, beat=1)
+    assert not watch.over()
+    time.sleep(0.4)
+    assert watch.over()
+    for number, (holder, more, over) in enumerate(
+        [
+            (elsewhere, {}, False),
+            (elsewhere, {"released": True}, True),
+            (dead(), {}, True),
+            (dead(), {"driver": elsewhere}, False),  # Ray may be starting another worker
+        ]
+    ):
+        held(url, number + 2, holder, **more)
+        assert Watch(url).over() is over
 
 
 def test_one_of_many_gets_it(url):

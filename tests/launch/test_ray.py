@@ -15,6 +15,7 @@ from i2idist import launch
 from i2idist.errors import NonFiniteError
 from i2idist.experiment import Resources
 from i2idist.launch import lease
+from i2idist.launch.processes import cores
 from i2idist.launch.ray import cluster
 from i2idist.launch.reap import private_folder
 from i2idist.launch.run_folder import RunFolder
@@ -26,7 +27,7 @@ TWO = {"resources.launcher": "ray", "resources.num_workers": 2}
 
 @pytest.fixture(scope="module")
 def ray():
-    with cluster(Resources(num_workers=2, threads_per_worker=1), print):
+    with cluster(Resources(num_workers=(2, 8), threads_per_worker=1), print):
         yield
 
 
@@ -87,7 +88,8 @@ def test_a_killed_driver_leaves_no_process_and_its_run_goes_on(ray, tiny, root, 
     assert steps(root, "killed") == steps(root, "whole")
 
 
-def test_a_deliberate_error_is_raised_as_it_is_and_not_retried(ray, tiny, root):
+def test_a_deliberate_error_is_raised_as_it_is_and_not_retried_on_as_many_workers_as_there_are_cores(ray, tiny, root):
+    elastic = {"resources.launcher": "ray", "resources.num_workers": [1, 8]}
     with pytest.raises(NonFiniteError, match="not finite at .* on ranks 0"):
-        launch.train(tiny(), run="x", root=root, overrides={**ONE, "method.lr": 1e300})
-    assert launches(root, "x") == [1]
+        launch.train(tiny(), run="x", root=root, overrides={**elastic, "method.lr": 1e300})
+    assert launches(root, "x") == [min(max(2, cores()), 4)]  # a batch of 4 has 4 groups

@@ -1,9 +1,10 @@
+import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -51,6 +52,19 @@ def test_what_a_killed_driver_left_is_ended(driver):
     assert list(private_folder().iterdir()) == []
 
 
+def test_several_may_reap_at_once(temporary):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    gone = dataclasses.asdict(Process.of(process.pid))
+    process.wait()
+    for number in range(60):
+        folder = private_folder() / f"{number}"
+        folder.mkdir()
+        (folder / "record.json").write_text(json.dumps({"driver": gone, "processes": []}))
+    with ThreadPoolExecutor(4) as threads:
+        assert [future.result() for future in [threads.submit(reap) for _ in range(4)]] == [[]] * 4
+    assert list(private_folder().iterdir()) == []
+
+
 def test_a_driver_that_ends_leaves_nothing(driver):
     process, child = driver
     process.communicate("")
@@ -64,9 +78,6 @@ def test_only_recorded_processes_are_ended(temporary):
     try:
         found = Process.of(bystander.pid)
         with recorded() as folder:
-            deadline = time.monotonic() + 10
-            while not (folder / "record.json").exists() and time.monotonic() < deadline:
-                time.sleep(0.02)
             assert json.loads((folder / "record.json").read_text())["processes"] == []
         assert found.alive()
     finally:

@@ -1,16 +1,23 @@
 """Runs on one process: created, stopped, resumed, changed, refused."""
 
+import dataclasses
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import torch
 
 import i2idist
-from i2idist import launch
+from i2idist import launch, storage
 from i2idist.errors import ConfigError, LeaseError, NonFiniteError, RunError, SampleError, ShardError, SizeError
+from i2idist.launch import lease
+from i2idist.launch.lease import Record
+from i2idist.launch.processes import Process
 from i2idist.launch.run_folder import RunFolder
 from i2idist.train.checkpoint import Checkpoints
 
@@ -154,6 +161,44 @@ def test_other_threads_continue_within_tolerance_and_say_so(tiny, root):
     launch.resume("x", root=root, overrides=changes, on_event=events.append)
     notes = [e["message"] for e in events if e["event"] == "note"]
     assert notes == ["Continues within tolerance, not bit for bit: threads_per_worker 1 -> 2."]
+    assert [e["message"] for e in launch.logs("x", root=root) if e["event"] == "note"] == notes
+
+
+def test_another_host_that_writes_keeps_the_folder_untouched(tiny, root):
+    launch.train(tiny(), run="x", root=root, overrides={"train.total_images": 8})
+    folder = RunFolder(root, "x")
+    holder = dataclasses.replace(Process.current(), host="faraway/boot/pid")
+    place = Path(folder.lease, "00000099.json")
+    place.write_bytes(Record("theirs", "their session", holder, holder).dump())
+    folder.request_stop()
+    before = {path: path.read_bytes() for path in Path(folder.url).glob("*.*") if path.name != "log.txt"}
+    threading.Timer(0.7, lambda: place.write_bytes(Record("theirs", "x", holder, holder, beat=1).dump())).start()
+    said = []
+    with pytest.raises(LeaseError, match="on faraway"):
+        launch.resume("x", root=root, overrides={"train.total_images": 16}, say=said.append)
+    assert len(said) == 1 and "Waiting for process" in said[0]
+    assert {path: path.read_bytes() for path in before} == before
+    assert folder.result() is not None and folder.stop_requested()
+
+
+def test_a_former_holder_commits_nothing(tiny, root):
+    holder = Process.current()
+
+    def take_over():
+        lease = RunFolder(root, "x").lease
+        Path(lease, "00000099.json").write_bytes(Record("theirs", "their session", holder, holder).dump())
+
+    with pytest.raises(LeaseError, match="taken over"):
+        launch.train(tiny(), run="x", root=root, on_event=at(16, take_over))
+    assert Checkpoints(RunFolder(root, "x").checkpoints).names() == ["images-000000000012"]
+    assert RunFolder(root, "x").result() is None
+
+
+def test_the_lease_is_given_back_where_the_journal_cannot_be_opened(tiny, root):
+    Path(root, "x", "metrics.jsonl").mkdir(parents=True)
+    with pytest.raises(OSError):
+        launch.train(tiny(), run="x", root=root)
+    assert lease.newest(RunFolder(root, "x").lease)[1].released
 
 
 def test_one_writer_at_a_time(tiny, root):
@@ -240,6 +285,88 @@ def test_runs_may_lie_in_an_object_store(tiny, root):
         assert [e["images"] for e in launch.logs("x", root=store) if e["event"] == "metrics"] == list(range(4, 49, 4))
     finally:
         fsspec.filesystem("memory").rm("/bucket", recursive=True)
+
+
+def test_a_commit_in_an_object_store_brings_its_events_along(tiny):
+    import fsspec
+
+    store, seen = "memory://events/runs", []
+
+    def look(event):
+        commit = f"{store}/x/checkpoints/images-000000000012/COMMIT.json"
+        deadline = time.monotonic() + 10
+        while event["event"] == "checkpoint" and event["images"] == 12 and not seen:
+            if storage.exists(commit) or time.monotonic() > deadline:
+                seen.extend(e["images"] for e in launch.logs("x", root=store) if e["event"] == "metrics")
+            time.sleep(0.01)
+
+    try:
+        launch.train(tiny(), run="x", root=store, overrides={"train.total_images": 16}, on_event=look)
+        assert seen == [4, 8, 12]
+    finally:
+        fsspec.filesystem("memory").rm("/events", recursive=True)
+
+
+def test_a_crashed_run_ends_its_followers(tiny, root):
+    def crash():
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        launch.train(tiny(), run="x", root=root, on_event=at(16, crash))
+    assert [e["images"] for e in launch.logs("x", root=root, follow=True) if e["event"] == "metrics"] == [4, 8, 12, 16]
+    launch.stop("x", root=root, wait=True)
+
+
+def test_followers_see_steps_that_are_taken_again(tiny, root):
+    def crash():
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        launch.train(tiny(), run="x", root=root, on_event=at(20, crash))
+    launch_lease = lease.Lease.acquire(RunFolder(root, "x").lease, "s", Process.current(), pytest.fail)
+    events = launch.logs("x", root=root, follow=True)
+    first = [next(events) for _ in range(6)]
+    launch_lease.release()
+    launch.resume("x", root=root)
+    rest = list(events)
+    assert [e["images"] for e in first if e["event"] == "metrics"] == [4, 8, 12, 16, 20]
+    assert [e["images"] for e in rest if e["event"] == "metrics"] == list(range(16, 49, 4))
+
+
+SOURCED = """
+from i2idist.methods.pix2pix import Pix2Pix
+
+BUILT = []
+
+class Sourced(Pix2Pix):
+    @classmethod
+    def build(cls, config, domains, sources=None):
+        BUILT.append({name: float(state["w"]) for name, state in (sources or {}).items()})
+        method = cls(config, domains)
+        if sources:
+            next(method.G.parameters()).data.fill_(float(sources["start"]["w"]))
+        return method
+"""
+
+
+def test_a_run_needs_its_sources_no_more_once_it_has_a_checkpoint(tiny, root, tmp_path, monkeypatch):
+    (tmp_path / "sourced_method.py").write_text(SOURCED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    source = tmp_path / "start.safetensors"
+    source.write_bytes(safetensors.torch.save({"w": torch.tensor(0.125)}))
+
+    def crash():
+        raise KeyError
+
+    overrides = {"method.name": "sourced_method:Sourced", "sources.start": "start.safetensors"}
+    whole = launch.train(tiny(), run="whole", root=root, overrides=overrides)
+    with pytest.raises(KeyError):
+        launch.train(tiny(), run="x", root=root, overrides=overrides, on_event=at(20, crash))
+    assert RunFolder(root, "x").experiment().sources["start"].url == str(source)
+    source.unlink()
+    assert launch.resume("x", root=root).params_sha256 == whole.params_sha256
+    assert sys.modules["sourced_method"].BUILT == [{"start": 0.125}] * 4 + [{}] * 2  # the driver's check, the worker's
 
 
 def test_logs_follow_until_the_end(tiny, root, metrics):

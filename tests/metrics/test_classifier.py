@@ -16,7 +16,7 @@ def street_digits(key: str, count: int) -> tuple[Tensor, Tensor]:
 
 @pytest.fixture(scope="module")
 def trained() -> Classifier:
-    return train_classifier(*street_digits("train", 1500), epochs=3)
+    return train_classifier(*street_digits("train", 1500), epochs=8)
 
 
 def test_reads_street_digits_that_it_never_saw(trained: Classifier) -> None:

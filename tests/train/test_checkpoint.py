@@ -71,13 +71,44 @@ def test_a_damaged_one_is_named_and_passed_over(tmp_path):
         checkpoints.newest()
 
 
+def test_a_lost_file_is_passed_over(tmp_path):
+    checkpoints = Checkpoints(str(tmp_path))
+    first, second = _save(checkpoints, 1), _save(checkpoints, 2)
+    (tmp_path / second / "state.safetensors").unlink()
+    found = checkpoints.newest()
+    assert found is not None and found[0] == first
+
+
+def test_a_failed_clean_up_keeps_the_new_checkpoint(tmp_path, monkeypatch):
+    messages: list[str] = []
+    checkpoints = Checkpoints(str(tmp_path), keep=1, on_retry=messages.append)
+    _save(checkpoints, 1)
+    real = storage.delete
+
+    def refuse_old(url: str, recursive: bool = False) -> None:
+        if "000000000001" in url:
+            raise StorageError("no deleting here")
+        real(url, recursive)
+
+    monkeypatch.setattr(storage, "delete", refuse_old)
+    second = _save(checkpoints, 2)
+    assert second in checkpoints.names() and "no deleting here" in messages[0]
+
+
+def test_what_must_come_before_the_commit_does(tmp_path):
+    seen: list[list[str]] = []
+    checkpoints = Checkpoints(str(tmp_path), before_commit=lambda: seen.append(checkpoints.names()))
+    name = _save(checkpoints, 1)
+    assert seen == [[]] and checkpoints.names() == [name]
+
+
 def test_an_unknown_format_is_refused(tmp_path):
     checkpoints = Checkpoints(str(tmp_path))
     name = _save(checkpoints, 1)
     commit = tmp_path / name / "COMMIT.json"
     commit.write_text(json.dumps({**json.loads(commit.read_text()), "format_version": 99}))
     with pytest.raises(CheckpointError, match="version 99"):
-        checkpoints.load(name)
+        checkpoints.newest()
 
 
 def test_storage_that_refuses_is_tried_again(tmp_path, monkeypatch):

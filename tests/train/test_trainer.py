@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from i2idist.conformance import cases_of
+from i2idist.conformance.training import batches
 from i2idist.data.batches import Paired
 from i2idist.errors import NonFiniteError
 from i2idist.method import Domain, Domains
@@ -123,3 +125,58 @@ def test_average_has_its_half_life():
     with trainer.averaged()["maps"].applied():
         assert trainer.method.first.w.item() == float(shadow)
     assert trainer.method.first.w.item() != float(shadow)
+
+
+def _accumulated(comm: Comm) -> dict[str, torch.Tensor]:
+    case = cases_of("pix2pix")[0]
+    method = case.build()
+    training = Training(total_images=8, batch_size=4, precision="float64", accumulate=2)
+    trainer = Trainer(method, training, seed=0, comm=comm)
+    for _ in range(2):
+        trainer.step(batches(case, method, comm, trainer.batches, 4))
+    assert trainer.same_everywhere()
+    return {name: tensor.clone() for name, tensor in trainer.state().tensors.items()}
+
+
+def test_accumulation_keeps_workers_of_unequal_shares_in_step(pool):
+    for world_size in (2, 3):
+        assert all(bool(t.isfinite().all()) for t in pool.run(_accumulated, world_size).values())
+
+
+@pytest.mark.parametrize(("precision", "channels_last"), [("bfloat16", False), ("float32", True), ("bfloat16", True)])
+def test_other_arithmetic_trains_and_resumes_bit_for_bit(precision, channels_last):
+    case = cases_of("segan")[0]
+    training = Training(total_images=16, batch_size=4, precision=precision, channels_last=channels_last)
+
+    def trained(stops: tuple[int, ...]) -> dict[str, torch.Tensor]:
+        state = None
+        for steps in stops:
+            method = case.build()
+            trainer = Trainer(method, training, seed=0, comm=Comm.alone())
+            if state is not None:
+                trainer.restore(state, "memory")
+            for _ in range(steps):
+                trainer.step(batches(case, method, Comm.alone(), trainer.batches, 4))
+            state = trainer.state().clone()
+        return dict(state.tensors)
+
+    whole, parts = trained((4,)), trained((1, 2, 1))
+    assert all(torch.equal(tensor, parts[name]) for name, tensor in whole.items())
+    plain = cases_of("segan")[0].build().state_dict()
+    assert any(not torch.equal(whole[f"method.{name}"], tensor) for name, tensor in plain.items())
+
+
+@pytest.mark.slow
+def test_compiled_networks_train():
+    case = cases_of("segan")[0]
+    results = []
+    for compiled in (False, True):
+        method = case.build()
+        training = Training(total_images=16, batch_size=4, compile=compiled)
+        trainer = Trainer(method, training, seed=0, comm=Comm.alone())
+        for _ in range(2):
+            trainer.step(batches(case, method, Comm.alone(), trainer.batches, 4))
+        results.append({name: tensor.clone() for name, tensor in method.state_dict().items()})
+    assert results[0].keys() == results[1].keys()
+    for name, tensor in results[0].items():
+        torch.testing.assert_close(results[1][name], tensor, rtol=0, atol=1e-3, msg=name)

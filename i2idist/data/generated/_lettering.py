@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from functools import cache, lru_cache
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import ImageDraw, ImageFont
 
@@ -31,7 +30,6 @@ FONTS = {
 """Fonts whose digits stay legible when 20 pixels high, and their stroke width as a fraction of that height. Monospaced
 DejaVu is left out because its dotted zero reads as an eight, cmmi10 because it has old-style figures."""
 
-_FONT_FOLDER = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 _THICK = (0.15, 0.21)  # like handwriting's, as a fraction of the digit's height
 
 _Path = tuple[bool, tuple[tuple[float, float], ...]]
@@ -130,7 +128,10 @@ class Lettering(ABC):
 
 @lru_cache(maxsize=1024)
 def _font(name: str, pixels: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(_FONT_FOLDER / name, pixels, layout_engine=ImageFont.Layout.BASIC)
+    import matplotlib  # late: see digits.scans
+
+    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name
+    return ImageFont.truetype(file, pixels, layout_engine=ImageFont.Layout.BASIC)
 
 
 @cache

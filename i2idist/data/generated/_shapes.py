@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 
 from i2idist.data.generated._draws import Points, Rng, spline
 
@@ -99,6 +98,8 @@ def bag(rng: Rng) -> list[Part]:
 
 def vase(rng: Rng) -> list[Part]:
     """A vase turned about its axis, with bands of glaze."""
+    from scipy.interpolate import PchipInterpolator  # late: see digits.scans
+
     heights = np.array([0.10, 0.20, 0.36, 0.56, 0.76, 0.90])
     radii = np.array([rng.uniform(0.1, 0.2), rng.uniform(0.06, 0.13), rng.uniform(0.12, 0.26), rng.uniform(0.2, 0.34),
                       rng.uniform(0.12, 0.26), rng.uniform(0.1, 0.18)])  # fmt: skip

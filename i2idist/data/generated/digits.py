@@ -17,8 +17,6 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scipy import ndimage
-from sklearn.datasets import load_digits
 
 from i2idist.data.generated._draws import Bytes, Floats, Rng, luma, rng_of, shrink, smooth_noise, to_bytes
 from i2idist.data.generated._lettering import Painted, Typeset
@@ -43,6 +41,8 @@ _INK = 16.0  # `load_digits` counts the inked pixels of 4x4 blocks
 @cache
 def scans() -> tuple[Floats, NDArray[np.int64]]:
     """All scans and their digits: (1797, 8, 8) in [0, 1], the share of ink in each cell, and (1797,) in 0..9."""
+    from sklearn.datasets import load_digits  # late, like all that is slow to import: most runs read, and draw none
+
     bunch = load_digits()
     return (bunch.images / _INK).astype(np.float32), bunch.target.astype(np.int64)
 
@@ -72,6 +72,8 @@ def _field(counts: Floats) -> Floats:
     Ink ends where the counts cross the middle of their neighbourhood's range, not one half: thin strokes, which fill no
     cell, stay whole, and small loops stay open.
     """
+    from scipy import ndimage
+
     low, high = ndimage.minimum_filter(counts, 3), ndimage.maximum_filter(counts, 3)
     middle = np.where(high < 0.3, 0.5, (low + high) / 2)
     return np.asarray(counts - ndimage.gaussian_filter(middle, 0.7), dtype=np.float32)
@@ -157,6 +159,8 @@ def street(rng: Rng, size: tuple[int, int]) -> tuple[Bytes, int]:
     Returns:
         (H, W, 3) bytes, and the digit in the middle.
     """
+    from scipy import ndimage
+
     digit = int(rng.integers(0, 10))
     scale = max(2, math.ceil(96 / min(size)))
     mask = _placed(rng, _ink_mask(rng, digit, (size[0] * scale, size[1] * scale)))

@@ -13,7 +13,6 @@ import math
 
 import numpy as np
 from PIL import Image, ImageDraw
-from scipy import ndimage
 
 from i2idist.data.generated import _shapes
 from i2idist.data.generated._draws import Bytes, Floats, Rng, rng_of, shrink, smooth_noise, to_bytes
@@ -78,6 +77,8 @@ def _painting(rng: Rng, parts: list[_shapes.Part], size: tuple[int, int], scale:
 
 def _light(rng: Rng, inside: Floats, size: tuple[int, int]) -> Floats:
     """Light from above with a soft highlight and a faint grain: (H, W, 1) factors."""
+    from scipy import ndimage
+
     depth = ndimage.gaussian_filter(inside, min(size) / 14)
     above = np.gradient(depth, axis=0) * min(size)
     light = 0.9 + 0.06 * above.clip(-4, 4) + 0.03 * smooth_noise(rng, size, 12)
@@ -86,6 +87,8 @@ def _light(rng: Rng, inside: Floats, size: tuple[int, int]) -> Floats:
 
 def _floor(inside: Floats) -> Floats:
     """White, with the object's blurred shadow below it: (H, W, 1)."""
+    from scipy import ndimage
+
     height = inside.shape[0]
     below = ndimage.shift(inside, (max(1, height // 20), 0), order=0)
     shadow = ndimage.gaussian_filter(below, (height / 40, height / 16))

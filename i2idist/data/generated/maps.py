@@ -13,7 +13,6 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scipy import ndimage
 
 from i2idist.data.generated._draws import Bytes, Floats, Points, Rng, rng_of, smooth_noise, to_bytes
 
@@ -164,6 +163,8 @@ def _centres(image: Image.Image, scale: int) -> NDArray[np.uint8]:
 
 def _photograph(rng: Rng, classes: Bytes, roofs: Bytes, size: tuple[int, int]) -> Floats:
     """The land in natural colours, (H, W, 3): texture by class, shadows of buildings and trees, light of the day."""
+    from scipy import ndimage
+
     unit = min(size) / 32
     colour = np.where((classes == _BUILDING)[..., None], _ROOFS[roofs], _GROUND[classes])
     fine, coarse = smooth_noise(rng, size, 32), smooth_noise(rng, size, 8)
