@@ -181,7 +181,7 @@ def stats(
     for split, domains in found["splits"].items():
         for name, one in domains.items():
             decoded = one["decoded"]
-            sizes = "x".join(map(str, decoded["smallest"])) + " to " + "x".join(map(str, decoded["largest"]))
+            sizes = " to ".join("x".join(map(str, decoded[key])) or "none" for key in ("smallest", "largest"))
             numbers = (" ".join(f"{value:.3f}" for value in decoded[key]) for key in ("mean", "std"))
             table.add_row(
                 split, name, f"{one['samples']:,}", str(one["shards"]), decimal(one["bytes"]), sizes, *numbers
@@ -194,7 +194,9 @@ def stats(
 @app.command()
 def grid(
     url: Url,
-    out: Annotated[Path, typer.Argument(help="PNG file to write.")],
+    out: Annotated[
+        Path | None, typer.Argument(help="PNG file to write; default: NAME-grid.png in this folder.")
+    ] = None,
     split: Annotated[str, typer.Option(help="Which split.")] = "train",
     columns: Annotated[int, typer.Option(min=1, help="Samples a row.")] = 12,
     rows: Annotated[int, typer.Option(min=1, help="Rows of samples.")] = 4,
@@ -202,9 +204,11 @@ def grid(
 ) -> None:
     """Write a contact sheet of a split's first samples."""
     from i2idist.data.inspect import save_grid
+    from i2idist.data.manifest import load_manifest
 
-    save_grid(url, out, split=split, columns=columns, rows=rows)
-    typer.echo(json.dumps({"url": url, "picture": str(out)}) if as_json else f"Wrote {out}.")
+    path = out or Path(f"{load_manifest(url).name}-grid.png")
+    save_grid(url, path, split=split, columns=columns, rows=rows)
+    typer.echo(json.dumps({"url": url, "picture": str(path)}) if as_json else f"Wrote {path}.")
 
 
 def _size(text: str) -> tuple[int, int]:

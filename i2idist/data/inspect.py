@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from PIL import Image
 from i2idist import storage
 from i2idist.data.cache import ShardCache, default_folder
 from i2idist.data.images import Array, decode
-from i2idist.data.manifest import FILE_NAME, Manifest, load_manifest
-from i2idist.data.source import PoolSource
+from i2idist.data.manifest import FILE_NAME, Manifest, Pool, load_manifest
+from i2idist.data.source import PoolSource, read_index
 
 CACHE_BYTES = 50 * 2**30
 TILE = 96
@@ -38,7 +38,7 @@ def open_pool(url: str, manifest: Manifest, split: str, domain: str) -> PoolSour
     return PoolSource(url, manifest, split, domain, cache)
 
 
-def _decoded(source: PoolSource, manifest: Manifest, name: str, samples: range) -> Iterator[tuple[int, Array]]:
+def _decoded(source: PoolSource, manifest: Manifest, name: str, samples: Sequence[int]) -> Iterator[tuple[int, Array]]:
     """The samples that have an image in the domain, with their pixels, (C, H, W)."""
     domain = manifest.domain(name)
     for sample in samples:
@@ -48,13 +48,15 @@ def _decoded(source: PoolSource, manifest: Manifest, name: str, samples: range) 
 
 
 def _moments(images: Iterator[tuple[int, Array]]) -> dict[str, Any]:
-    """Mean and deviation a channel in [0, 1], and the range of sizes, of (C, H, W) images."""
+    """Mean and deviation a channel in [0, 1], and the range of sizes, of (C, H, W) images; [] where there are none."""
     count, total, squares, sizes = 0, 0.0, 0.0, []
     for _, pixels in images:
         unit = pixels.reshape(len(pixels), -1) / np.iinfo(pixels.dtype).max
         count += unit.shape[1]
         total, squares = total + unit.sum(1), squares + (unit**2).sum(1)
         sizes.append(pixels.shape[1:])
+    if not sizes:
+        return {"images": 0, "mean": [], "std": [], "smallest": [], "largest": []}
     mean = np.asarray(total / count)
     deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
     return {
@@ -83,11 +85,19 @@ def stats(url: str, *, limit: int = 500) -> dict[str, Any]:
     return {"name": manifest.name, "role": manifest.role, "digest": manifest.digest, "splits": splits}
 
 
+def _present(url: str, pool: Pool, name: str) -> list[int]:
+    """The samples that have an image in the domain, by the indexes alone."""
+    sizes = [size for shard in pool.shards for size in read_index(url, shard, pool).columns[name].sizes]
+    return [sample for sample, size in enumerate(sizes) if size]
+
+
 def _domain_stats(url: str, manifest: Manifest, split: str, name: str, limit: int) -> dict[str, Any]:
     source = open_pool(url, manifest, split, name)
     try:
         count = source.pool.count
-        chosen = range(0, count, max(1, count // limit))
+        present = range(count) if manifest.domain(name).complete else _present(url, source.pool, name)
+        number = min(limit, len(present))
+        chosen = [present[place * len(present) // number] for place in range(number)]
         found: dict[str, Any] = {"samples": count, "shards": len(source.counts)}
         found["bytes"] = sum(shard.bytes for shard in source.pool.shards)
         found["decoded"] = _moments(_decoded(source, manifest, name, chosen))

@@ -160,15 +160,18 @@ def modality_folders(src: str) -> Source:
     return _source("multimodal", domains, samples, src, "[train|val|test/]rgb/NAME.png, .../depth/NAME.png")
 
 
-def _rows(src: str, name: str) -> Iterator[list[str]]:
-    """Rows of a CelebA list, as published (.txt, spaces) or as on Kaggle (.csv); [] where there is none."""
+def _rows(src: str, name: str) -> Iterator[tuple[str, list[str]]]:
+    """Rows of a CelebA list, each with the words that name it in messages; none where there is no list.
+
+    Lists are as published (.txt, spaces) or as on Kaggle (.csv).
+    """
     for file in (f"{name}.txt", f"{name}.csv"):
         url = storage.join(src, file)
         if storage.exists(url):
-            for line in storage.read_bytes(url).decode().splitlines():
+            for number, line in enumerate(storage.read_bytes(url).decode(errors="replace").splitlines(), 1):
                 words = line.replace(",", " ").split()
                 if words and not (len(words) == 1 and words[0].isdigit()):
-                    yield words
+                    yield f"{url}, line {number}", words
             return
 
 
@@ -176,21 +179,34 @@ def _attributes(src: str) -> tuple[list[str], dict[str, tuple[float, ...]]]:
     rows = list(_rows(src, "list_attr_celeba"))
     if not rows:
         raise DataError(f"{src} has no list_attr_celeba.txt (or .csv). Put it beside the image folder.")
-    names = rows[0][1:] if rows[0][0] == "image_id" else rows[0]
+    head = rows[0][1]
+    names = head[1:] if head[0] == "image_id" else head
     values = {}
-    for row in rows[1:]:
+    for where, row in rows[1:]:
         if len(row) != len(names) + 1 or not set(row[1:]) <= {"1", "-1", "0"}:
-            raise DataError(f"{src}/list_attr_celeba has a row for {row[0]} that isn't {len(names)} times 1 or -1.")
+            raise DataError(f"{where}: the row for {row[0]} isn't {len(names)} times 1 or -1. Mend it.")
         values[row[0]] = tuple(float(word == "1") for word in row[1:])
     return names, values
+
+
+def _partition(src: str) -> dict[str, str]:
+    """The split of each listed file."""
+    splits = {"0": "train", "1": "val", "2": "test"}
+    found = {}
+    for where, row in _rows(src, "list_eval_partition"):
+        if row[0] == "image_id":
+            continue
+        if len(row) != 2 or row[1] not in splits:
+            raise DataError(f"{where}: '{' '.join(row)}' isn't a file and 0 (train), 1 (val) or 2 (test). Mend it.")
+        found[row[0]] = splits[row[1]]
+    return found
 
 
 def celeba(src: str) -> Source:
     """CelebA: `img_align_celeba/*.jpg`, `list_attr_celeba.txt`, `list_eval_partition.txt`. Attributes are 0 or 1."""
     names, values = _attributes(src)
-    parts = {row[0]: row[1] for row in _rows(src, "list_eval_partition") if row[0] != "image_id"}
-    splits = {"0": "train", "1": "val", "2": "test"}
-    found = [(splits[parts.get(path.name, "0")], path) for path in _images(src)]
+    parts = _partition(src)
+    found = [(parts.get(path.name, "train"), path) for path in _images(src)]
     found.sort(key=lambda one: (one[0], _stored_order(one[1], one[0])))
     for _, path in found:
         if path.name not in values:

@@ -23,6 +23,9 @@ from i2idist.randomness import key_of, sample_keys, words
 ATTEMPTS = 16
 """Draws in a row that may all be bad before reading stops."""
 
+JUDGED_FROM = 1000
+"""Draws below which few bad samples say nothing of their share: a worker's share of bad draws is taken of so many."""
+
 Found = tuple[int, list[Array]]
 """A sample that was read, and its images by domain; [] where the pool is in memory."""
 
@@ -35,7 +38,7 @@ class BadSamples:
 
     Attributes:
         skip: replace them by other draws.
-        max_fraction: of the pool's samples, how many may be bad.
+        max_fraction: of a worker's draws from the pool, how many may be bad; see `JUDGED_FROM`.
         seed: of the replacements.
         pool: a word that tells this pool's replacements from another's.
     """
@@ -61,8 +64,9 @@ class PoolReader:
         self.source = source
         self._domains, self._sizes, self._bad = tuple(domains), tuple(sizes), bad
         self._length = source.pool.count
-        self._known_bad: set[int] = set()
+        self._known_bad: dict[int, Exception] = {}
         self._guard = threading.Lock()
+        self._drawn = 0
         self.skipped = 0
         shapes = [(self._length, d.channels, *size) for d, size in zip(domains, sizes, strict=True)]
         types = [np.uint8 if d.bits == 8 else np.uint16 for d in domains]
@@ -81,10 +85,12 @@ class PoolReader:
             SampleError, ShardError: one is bad, and bad samples aren't skipped.
             DataError: too many are bad.
         """
+        self._drawn += len(samples)
         return _run(threads, self._read_one, zip(samples.tolist(), positions.tolist(), strict=True))
 
     def read_present(self, samples: Indices, threads: ThreadPoolExecutor | None) -> list[Found | None]:
         """Read `samples`; None for each bad one if those are skipped. Raises as `read`."""
+        self._drawn += len(samples)
         return _run(threads, self._read_or_none, ((sample,) for sample in samples.tolist()))
 
     def collect(self, found: Sequence[Found | None]) -> tuple[Indices, list[Array]]:
@@ -124,7 +130,7 @@ class PoolReader:
         if self._memory and self._filled[sample]:
             return sample, []
         if sample in self._known_bad:
-            self._note(sample, None)
+            self._note(sample, self._known_bad[sample])
             return None
         try:
             images = self._decode(sample)
@@ -150,19 +156,19 @@ class PoolReader:
         self._filled[sample] = True
         return []
 
-    def _note(self, sample: int, error: Exception | None) -> None:
-        """Count a skip; log the first of each sample; stop when too many samples are bad."""
+    def _note(self, sample: int, error: Exception) -> None:
+        """Count and log a skip; stop when too many draws are bad."""
         with self._guard:
             self.skipped += 1
-            if sample in self._known_bad:
-                return
-            self._known_bad.add(sample)
-            count = len(self._known_bad)
-        _log.warning("Skipped bad sample %d of pool %s: %s", sample, self._bad.pool, error)
-        if count > self._bad.max_fraction * self._length:
+            skipped, drawn, again = self.skipped, self._drawn, sample in self._known_bad
+            self._known_bad[sample] = error
+        place = self.source.place(sample)
+        _log.log(logging.INFO if again else logging.WARNING, "Skipped %s%s: %s", place, " again" * again, error)
+        if skipped > self._bad.max_fraction * max(drawn, JUDGED_FROM):
             raise DataError(
-                f"{count} of {self._length} samples of pool {self._bad.pool} can't be read, more than "
-                f"data.max_bad_fraction ({self._bad.max_fraction}) allows; the last: {error}"
+                f"{skipped} of the {drawn} samples that this worker drew from pool {self._bad.pool} can't be read, "
+                f"more than data.max_bad_fraction ({self._bad.max_fraction}) of {max(drawn, JUDGED_FROM)}; the last, "
+                f"{place}: {error} Mend the dataset (`i2idist data verify` lists what is wrong), or allow more."
             ) from error
 
 

@@ -33,7 +33,10 @@ class DataSettings:
         cache_dir: where remote shards are cached; by default below the user's cache folder.
         cache_bytes: how much may be cached; the least recently used shards are dropped.
         on_bad_sample: `raise`, or `skip`: replace it by another draw.
-        max_bad_fraction: of a pool's samples, how many may be skipped.
+        max_bad_fraction: how many of the samples that a worker draws from a pool may be skipped. Each worker counts its
+            own draws since it started, as 1000 while they are fewer, so that a few early ones don't stop a run. No run
+            of any number of workers then skips more of all its draws, but for those 1000 each; bad samples that lie
+            together in a shard may stop the worker that reads it sooner than they would stop a single worker.
     """
 
     url: str

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from i2idist.errors import ConfigError, nearest
+from i2idist.errors import ConfigError, SizeError, nearest
+from i2idist.method import Domains
 
 
 def check_choice(key: str, value: str, options: Sequence[str]) -> None:
@@ -48,6 +49,20 @@ def check_target(target: str, known: Sequence[str]) -> None:
     """
     if target not in known:
         raise ConfigError(f"target is '{target}', but this method translates to {' or '.join(known)} only.")
+
+
+def check_equal_sizes(domains: Domains, what: str) -> None:
+    """Refuse domains whose images differ in size.
+
+    Raises:
+        SizeError: names both sizes.
+    """
+    a, b = domains.a, domains.b
+    if (a.height, a.width) != (b.height, b.width):
+        raise SizeError(
+            f"{what} takes images of one size, but those of {a.name} are {a.height}x{a.width} and those of {b.name} "
+            f"{b.height}x{b.width}: set data.size, e.g. data.size=[{b.height},{b.width}]."
+        )
 
 
 def require_code(code: Tensor | None, x: Tensor, code_dim: int) -> Tensor:

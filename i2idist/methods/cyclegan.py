@@ -24,7 +24,14 @@ from i2idist.errors import ConfigError
 from i2idist.losses.adversarial import least_squares_fake, least_squares_real
 from i2idist.losses.reconstruction import l1
 from i2idist.method import Adam, Domains, Method, Player, Schedule, Step, Terms, Update, check_size
-from i2idist.methods.checks import check_at_least, check_choice, check_probability, check_target, require_code
+from i2idist.methods.checks import (
+    check_at_least,
+    check_choice,
+    check_equal_sizes,
+    check_probability,
+    check_target,
+    require_code,
+)
 from i2idist.nn.image_pool import ImagePool
 from i2idist.nn.init import init_normal
 from i2idist.nn.norm import InstanceNorm
@@ -100,9 +107,10 @@ class CycleGAN(Method):
 
         Raises:
             ConfigError: the identity term has a weight, but the domains' channels differ.
-            SizeError: the size doesn't suit the networks.
+            SizeError: the size doesn't suit the networks, or the domains differ in it.
         """
         super().__init__()
+        check_equal_sizes(domains, "CycleGAN")
         a, b = domains.a, domains.b
         if config.lambda_identity and a.channels != b.channels:
             raise ConfigError(

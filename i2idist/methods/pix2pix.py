@@ -25,7 +25,14 @@ from i2idist.data.batches import Batch, Paired
 from i2idist.losses.adversarial import log_fake, log_real, non_saturating
 from i2idist.losses.reconstruction import l1
 from i2idist.method import Adam, Domains, Method, Player, Schedule, Step, Terms, Update, check_size
-from i2idist.methods.checks import check_at_least, check_choice, check_probability, check_target, require_code
+from i2idist.methods.checks import (
+    check_at_least,
+    check_choice,
+    check_equal_sizes,
+    check_probability,
+    check_target,
+    require_code,
+)
 from i2idist.nn.init import init_normal
 from i2idist.nn.norm import CrossReplicaBatchNorm, evaluating
 from i2idist.nn.patchgan import PatchGAN, check_patches
@@ -88,9 +95,10 @@ class Pix2Pix(Method):
         """Make the networks for images of `domains`.
 
         Raises:
-            SizeError: the size doesn't suit the networks.
+            SizeError: the size doesn't suit the networks, or the domains differ in it.
         """
         super().__init__()
+        check_equal_sizes(domains, "Pix2pix")
         a, b = domains.a, domains.b
         depth = config.depth or unet_depth(a.height, a.width)
         self.config = config

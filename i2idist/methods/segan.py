@@ -36,7 +36,7 @@ from i2idist.losses.adversarial import log_fake, log_real, minimax, non_saturati
 from i2idist.losses.mutual_information import donsker_varadhan, jensen_shannon
 from i2idist.losses.reconstruction import l1
 from i2idist.method import Adam, Domains, Method, Player, Schedule, Step, Terms, Update, check_size
-from i2idist.methods.checks import check_at_least, check_choice, check_target, require_code
+from i2idist.methods.checks import check_at_least, check_choice, check_equal_sizes, check_target, require_code
 from i2idist.nn.init import init_normal
 from i2idist.nn.norm import InstanceNorm
 from i2idist.nn.patchgan import MultiScalePatchGAN, check_patches
@@ -134,9 +134,10 @@ class SEGAN(Method):
         """Make the networks for images of `domains`.
 
         Raises:
-            SizeError: the size doesn't suit the networks.
+            SizeError: the size doesn't suit the networks, or the domains differ in it.
         """
         super().__init__()
+        check_equal_sizes(domains, "SEGAN")
         a, b = domains.a, domains.b
         self.config = config
         self.code_dim = config.code_dim

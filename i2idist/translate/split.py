@@ -14,9 +14,12 @@ from i2idist.data.manifest import FILE_NAME, Manifest, load_manifest
 from i2idist.data.pack import Sample, pack
 from i2idist.data.reader import DataSettings, Reader
 from i2idist.data.transforms import to_pixels
+from i2idist.errors import DataError
 from i2idist.model import Translator
 
 _BATCH = 64
+_MARKER = "translations.txt"
+"""Holds the digest of the dataset beside it, by which a later translation knows that it may be replaced."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +85,25 @@ def pack_translations(
 ) -> Manifest:
     """Write translations as a paired dataset: `a` the input, `b` an output, keys `INPUT-CODE`, labels the input's.
 
-    A dataset of translations that is at `dest` is replaced: another model made it.
+    A dataset that this function made at `dest` is replaced: another model made it.
+
+    Raises:
+        DataError: another dataset is at `dest`, or one that can't be trusted.
+        StorageError: the storage refuses, or can't be reached.
     """
+    marker = storage.join(dest, _MARKER)
     if storage.exists(storage.join(dest, FILE_NAME)):
-        load_manifest(dest)
+        digest = load_manifest(dest).digest.encode()
+        if not storage.exists(marker) or storage.read_bytes(marker) != digest:
+            raise DataError(
+                f"A dataset that isn't known to be translations is at {dest}, so it isn't replaced. Remove it, or "
+                "choose another place."
+            )
         storage.delete(dest, recursive=True)
     samples = (sample for part in parts for sample in _samples(part, split))
-    return pack(samples, dest, name=name, role="paired", domains=("a", "b"), labels=labels, progress=progress)
+    manifest = pack(samples, dest, name=name, role="paired", domains=("a", "b"), labels=labels, progress=progress)
+    storage.write_bytes(marker, manifest.digest.encode())
+    return manifest
 
 
 def _samples(part: Translated, split: str) -> Iterator[Sample]:

@@ -88,6 +88,13 @@ def test_stats_and_grid(run, tmp_path):
     assert Image.open(tmp_path / "sheet.png").size[0] > 100
 
 
+def test_a_grid_needs_no_file_name(run, tmp_path, monkeypatch):
+    make_paired(tmp_path / "d", count=4)
+    monkeypatch.chdir(tmp_path)
+    assert run("grid", tmp_path / "d")[:2] == (0, "Wrote pairs-grid.png.\n")
+    assert Image.open(tmp_path / "pairs-grid.png").size[0] > 100
+
+
 def test_generate(run, tmp_path):
     code, out, _ = run(
         "generate", "edges", tmp_path / "d", "--size", "16x24", "--train", 3, "--val", 0, "--test", 1, "--json"

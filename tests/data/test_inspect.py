@@ -26,6 +26,20 @@ def test_stats_look_at_few_images_of_many(tmp_path):
     assert stats(str(tmp_path / "d"), limit=5)["splits"]["train"]["a"]["decoded"]["images"] == 5
 
 
+def test_stats_never_look_at_more_than_the_limit(tmp_path):
+    make_paired(tmp_path / "d", count=9)
+    assert stats(str(tmp_path / "d"), limit=5)["splits"]["train"]["a"]["decoded"]["images"] == 5
+
+
+def test_stats_of_a_modality_look_at_the_samples_that_have_it(tmp_path):
+    samples = [Sample(f"s{n}", "train", {"rgb": picture(n)}) for n in range(6)]
+    samples.insert(3, Sample("depth", "train", {"rgb": picture(7), "depth": np.full((2, 3), 255, np.uint8)}))
+    pack(samples, str(tmp_path / "d"), name="d", role="multimodal", domains=("rgb", "depth"), shard_bytes=900)
+    found = stats(str(tmp_path / "d"), limit=2)["splits"]["train"]
+    assert (found["depth"]["decoded"]["images"], found["depth"]["decoded"]["mean"]) == (1, [1.0])
+    assert found["rgb"]["decoded"]["images"] == 2
+
+
 def test_datasets_of_a_folder_are_found(memory_url):
     make_paired(storage.join(memory_url, "pairs"), count=2)
     make_unpaired(storage.join(memory_url, "pools"), a=2, b=2)

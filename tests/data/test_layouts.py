@@ -127,7 +127,16 @@ def test_celeba_wants_its_list_and_a_row_for_every_image(tmp_path):
     with pytest.raises(DataError, match=r"1\.jpg is not in list_attr_celeba"):
         read_layout(str(tmp_path / "src"), "celeba")
     (tmp_path / "src" / "list_attr_celeba.txt").write_text("1\nSmiling\n1.jpg yes\n")
-    with pytest.raises(DataError, match=r"row for 1\.jpg that isn't"):
+    with pytest.raises(DataError, match=r"list_attr_celeba\.txt, line 3: the row for 1\.jpg isn't"):
+        read_layout(str(tmp_path / "src"), "celeba")
+
+
+@pytest.mark.parametrize("row", ["2.jpg 3", "2.jpg", "2.jpg 0 1"])
+def test_a_celeba_partition_that_is_none_is_named(tmp_path, row):
+    save(tmp_path / "src", "img_align_celeba/1.jpg")
+    (tmp_path / "src" / "list_attr_celeba.txt").write_text("1\nSmiling\n1.jpg 1\n")
+    (tmp_path / "src" / "list_eval_partition.txt").write_text(f"1.jpg 0\n{row}\n")
+    with pytest.raises(DataError, match=f"list_eval_partition.txt, line 2: '{row}' isn't a file and 0"):
         read_layout(str(tmp_path / "src"), "celeba")
 
 

@@ -351,8 +351,38 @@ def test_too_many_bad_samples_stop_the_run(tmp_path):
     url = str(tmp_path / "d")
     shard = make_paired(url).pool("train", "a").shards[1]
     storage.delete(storage.join(url, shard.name))
-    with pytest.raises(DataError, match=r"3 of 20 samples of pool ab can't be read.*max_bad_fraction \(0.1\)"):
-        take(reader(url, on_bad_sample="skip", max_bad_fraction=0.1), 10)
+    missing = rf"2 of the \d+ samples .* drew from pool ab.*max_bad_fraction \(0.001\).* of shard {url}/{shard.name}: "
+    with pytest.raises(DataError, match=missing):
+        take(reader(url, on_bad_sample="skip", max_bad_fraction=0.001), 10)
+
+
+def test_the_bound_holds_for_any_number_of_workers(tmp_path):
+    """One sample in four is bad. Of several workers each meets its own part of them, fewer than one of the pool."""
+    url = str(tmp_path / "d")
+    for shard in make_paired(url).pool("train", "a").shards:
+        flip_byte(storage.join(url, shard.name), index_of(url, shard)["columns"]["b"]["offsets"][1])
+    for world_size in (1, 3):
+        skipped = 0
+        for rank in range(world_size):
+            opened = reader(url, rank=rank, world_size=world_size, on_bad_sample="skip", max_bad_fraction=0.1)
+            with pytest.raises(DataError, match="10[1-9] of the .* samples that this worker drew from pool ab can't"):
+                take(opened, 600)
+            skipped += opened.bad
+        assert skipped <= 0.1 * 1000 * world_size + 16
+
+
+def test_every_skip_is_logged_with_its_shard(tmp_path, caplog):
+    url = str(tmp_path / "d")
+    manifest = make_paired(url)
+    damage(url, manifest, 2)
+    shard = manifest.pool("train", "a").shards[0]
+    caplog.set_level("INFO")
+    opened = reader(url, on_bad_sample="skip", max_bad_fraction=0.1)
+    take(opened, 10)
+    told = [(record.levelname, record.getMessage()) for record in caplog.records if "Skipped" in record.getMessage()]
+    assert len(told) == opened.bad >= 3
+    assert [level for level, _ in told] == ["WARNING", *["INFO"] * (len(told) - 1)]
+    assert all(f"sample number 2 of shard {url}/{shard.name}" in text for _, text in told)
 
 
 def test_storage_that_fails_is_not_a_bad_sample(tmp_path):

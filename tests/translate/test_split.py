@@ -9,7 +9,7 @@ from i2idist.data.generated import resolve
 from i2idist.data.manifest import load_manifest
 from i2idist.data.pack import Sample, pack
 from i2idist.data.reader import DataSettings
-from i2idist.errors import ConfigError, ManifestError
+from i2idist.errors import ConfigError, DataError, ManifestError
 from i2idist.methods import SEGAN
 from i2idist.model import Translator, load, save
 from i2idist.translate import Translated, open_labelled, pack_translations, to_pixels, translate_split
@@ -78,6 +78,30 @@ def test_nothing_but_a_dataset_is_ever_replaced(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"manifest\.json"):
         pack_translations(empty, str(tmp_path), name="t", split="test", labels=())
     assert (tmp_path / "manifest.json").exists()
+
+
+def test_a_dataset_that_isnt_translations_is_never_replaced(tmp_path: Path) -> None:
+    """Not even one of the same name, role and domains, nor one packed where translations had been."""
+
+    def samples(level: int) -> Iterator[Sample]:
+        image = np.full((4, 4), level, np.uint8)
+        yield Sample("one-0", "test", {"a": image, "b": image}, 0)
+
+    def translated() -> Iterator[Translated]:
+        images = torch.zeros(1, 1, 4, 4)
+        yield Translated(["one"], images, torch.zeros(1, dtype=torch.int64), images[:, None])
+
+    dest = str(tmp_path / "d")
+    made = pack_translations(translated(), dest, name="t", split="test", labels=("0",))
+    (tmp_path / "d" / "manifest.json").unlink()
+    mine = pack(samples(7), dest, name="t", role="paired", domains=("a", "b"), labels=("0",))
+    assert mine.digest != made.digest
+    with pytest.raises(DataError, match="isn't known to be translations is at .*/d"):
+        pack_translations(translated(), dest, name="t", split="test", labels=("0",))
+    assert load_manifest(dest) == mine
+    (tmp_path / "d" / "translations.txt").unlink()
+    with pytest.raises(DataError, match="isn't known to be translations"):
+        pack_translations(translated(), dest, name="t", split="test", labels=("0",))
 
 
 def test_pixels_round_to_the_nearest_level() -> None:
