@@ -245,6 +245,7 @@ def _logging(url: str) -> Iterator[None]:
     handler = LogHandler(file)
     root = logging.getLogger()
     root.addHandler(handler)
+    level = _LOG.level
     _LOG.setLevel(logging.INFO)
     try:
         yield
@@ -253,4 +254,5 @@ def _logging(url: str) -> Iterator[None]:
         raise
     finally:
         root.removeHandler(handler)
+        _LOG.setLevel(level)
         file.close()
