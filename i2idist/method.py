@@ -271,7 +271,10 @@ class Method(nn.Module):
 
     @classmethod
     def build(cls, config: Any, domains: Domains, sources: Mapping[str, Mapping[str, Tensor]] | None = None) -> Method:
-        """Construct the method; `sources` are the states of pretrained parts, by name, where it starts from some."""
+        """Construct the method; `sources` are the states of pretrained parts, by name, where it starts from some.
+
+        Without sources it must have the same networks: a checkpoint's values then follow.
+        """
         if sources:
             raise TypeError(f"{cls.__name__} starts from no pretrained sources, got {sorted(sources)}")
         return cls(config, domains)

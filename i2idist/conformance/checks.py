@@ -240,8 +240,9 @@ def compare(one: Trace, many: Trace, largest: float, who: str) -> list[str]:
         return [f"{who}: other updates ran"]
     for number, ((name, a), (_, b)) in enumerate(zip(one.gradients, many.gradients, strict=True)):
         scale = max(float(g.abs().max()) for g in a.values())
-        worst = max(a, key=lambda key: float((a[key] - b[key]).abs().max()))  # noqa: B023
-        error = float((a[worst] - b[worst]).abs().max())
+        errors = {key: float((a[key] - b[key]).abs().max()) for key in a}
+        worst = max(errors, key=lambda key: errors[key])
+        error = errors[worst]
         if not error <= GRADIENT_TOLERANCE * scale:  # NaN is no agreement
             problems.append(
                 f"{who}: update {number} ({name}): gradient of {worst} off by {error / scale:.2g} of the largest"

@@ -7,6 +7,7 @@ every random draw made for a sample, on whatever worker it lands.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -26,7 +27,7 @@ class Batch:
         """The number of samples."""
         return len(self.positions)
 
-    def map(self, fn) -> Self:  # type: ignore[no-untyped-def]
+    def map(self, fn: Callable[[Tensor], Tensor]) -> Self:
         """The same kind of batch with `fn` applied to every tensor."""
         return dataclasses.replace(self, **{f.name: fn(getattr(self, f.name)) for f in dataclasses.fields(self)})
 

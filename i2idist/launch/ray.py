@@ -32,9 +32,9 @@ from i2idist.launch.signals import Interruption
 from i2idist.launch.worker import Job, work
 from i2idist.train.loop import Event
 
-_POLL_S = 0.3
+_POLL_S = 1.0
 _ENVIRONMENT = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon a dead worker is noticed; Ray's default is 2 s
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",  # how soon a dead worker is noticed; Ray's default is 2 s
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths keep their meaning in workers
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # CPU workers keep seeing CUDA_VISIBLE_DEVICES as it was
 }
