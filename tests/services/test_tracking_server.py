@@ -42,5 +42,6 @@ def test_a_password_in_the_address_is_refused_unseen(tmp_path):
 
 
 def test_a_database_that_is_not_there_is_reported_with_the_log(tmp_path):
+    (tmp_path / "file").touch()
     with pytest.raises(ServiceError, match="(?s)The tracking server in .*The end of .*log.txt"):
-        tracking_server.start(tmp_path, database=f"sqlite:///{tmp_path}/no/such/folder/x.db", timeout_s=40)
+        tracking_server.start(tmp_path / "server", database=f"sqlite:///{tmp_path}/file/x.db", timeout_s=40)
