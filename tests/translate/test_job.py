@@ -44,6 +44,11 @@ def read_all(url, split, **settings):
         reader.close()
 
 
+def shard_names(url, split="test"):
+    """The shards of a dataset's first pool, without `.tar`: a translation's are called as its input's."""
+    return [shard.name.removesuffix(".tar") for shard in load_manifest(url).splits[split][0].shards]
+
+
 def test_every_image_gets_every_code_and_the_output_is_a_dataset(segan, digits, tmp_path):
     seen: list[Progress] = []
     result = job(segan, digits, tmp_path, on_progress=seen.append)
@@ -68,12 +73,13 @@ def test_every_image_gets_every_code_and_the_output_is_a_dataset(segan, digits, 
 
 def test_tars_have_fixed_headers_and_the_index_comes_after(segan, shards, tmp_path):
     result = job(segan, shards, tmp_path)
-    with tarfile.open(fileobj=io.BytesIO(storage.read_bytes(f"{result.url}/test/samples-00001.tar"))) as tar:
+    names = shard_names(shards)
+    with tarfile.open(fileobj=io.BytesIO(storage.read_bytes(f"{result.url}/{names[1]}.tar"))) as tar:
         members = tar.getmembers()
         assert members[0].name == "s012-0.png"
         assert {(m.mtime, m.uid, m.gid, m.uname, m.mode) for m in members} == {(0, 0, 0, "", 0o644)}
         assert Image.open(tar.extractfile(members[0])).size == (16, 16)
-    assert sorted(storage.walk(result.url))[:4] == ["_SUCCESS", "job.json", "manifest.json", "test/samples-00000.json"]
+    assert sorted(storage.walk(result.url))[:4] == ["_SUCCESS", "job.json", "manifest.json", f"{names[0]}.json"]
 
 
 def test_a_kill_at_any_write_changes_no_byte(segan, shards, tmp_path, tree, monkeypatch):
@@ -117,24 +123,23 @@ def test_a_kill_at_any_write_changes_no_byte(segan, shards, tmp_path, tree, monk
 def test_finished_shards_are_kept_and_harmed_ones_made_anew(segan, shards, tmp_path, tree):
     result = job(segan, shards, tmp_path)
     expected = tree(result.url)
-    folder = Path(result.url) / "test"
-    times = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tar")}
+    names, folder = shard_names(shards), Path(result.url)
+    times = {name: (folder / f"{name}.tar").stat().st_mtime_ns for name in names}
     assert job(segan, shards, tmp_path).kept == 4
-    flip_byte(folder / "samples-00000.tar", 600)
-    (folder / "samples-00001.json").unlink()
-    (folder / "samples-00002.tar").write_bytes(expected["test/samples-00002.tar"][:-600])
+    flip_byte(folder / f"{names[0]}.tar", 600)
+    (folder / f"{names[1]}.json").unlink()
+    (folder / f"{names[2]}.tar").write_bytes(expected[f"{names[2]}.tar"][:-600])
     again = job(segan, shards, tmp_path)
     assert again.kept == 1
     assert tree(result.url) == expected
-    changed = {path.name for path in folder.glob("*.tar") if path.stat().st_mtime_ns != times[path.name]}
-    assert changed == {f"samples-0000{number}.tar" for number in range(3)}
+    assert [name for name in names if (folder / f"{name}.tar").stat().st_mtime_ns != times[name]] == names[:3]
 
 
 def test_a_shard_of_another_job_is_not_taken_for_ours(segan, shards, tmp_path, tree):
     first, second = (job(segan, shards, tmp_path, Options(seed=seed)) for seed in (1, 2))
     expected = tree(second.url)
     for suffix in (".tar", ".json"):
-        name = f"test/samples-00000{suffix}"
+        name = shard_names(shards)[0] + suffix
         storage.write_bytes(f"{second.url}/{name}", storage.read_bytes(f"{first.url}/{name}"))
     assert job(segan, shards, tmp_path, Options(seed=2)).kept == 3
     assert tree(second.url) == expected
@@ -162,8 +167,8 @@ def test_a_folder_gives_what_the_same_images_packed_give(segan, photos, tmp_path
     pack(source.samples, str(tmp_path / "packed"), name="photos", role=source.role)
     folder, packed = job(segan, photos, tmp_path / "out"), job(segan, str(tmp_path / "packed"), tmp_path / "out")
     assert folder.outputs == packed.outputs == 16
-    name = "train/samples-00000.tar"
-    assert tree(folder.url)[name] == tree(packed.url)[name]
+    (name,) = shard_names(packed.url, "train")
+    assert tree(folder.url)["train/samples-00000.tar"] == tree(packed.url)[f"{name}.tar"]
 
 
 def test_bad_images_become_rows_and_shift_nothing(segan, photos, tmp_path, tree, errors_of):
@@ -205,13 +210,14 @@ def test_a_damaged_sample_of_a_dataset_is_a_row(segan, shards, tmp_path, tree, e
     copy = tmp_path / "copy"
     for name, data in tree(shards).items():
         storage.write_bytes(str(copy / name), data)
-    flip_byte(copy / "test" / "samples-00001.tar", 600)
+    shard = copy / f"{shard_names(shards)[1]}.tar"
+    flip_byte(shard, 600)
     result = job(segan, str(copy), tmp_path / "out")
     assert (result.inputs, result.errors) == (39, 1)
     (row,) = errors_of(result.url)
     assert row["key"] == "s012"
     assert "CRC-32" in row["error"]
-    (copy / "test" / "samples-00001.tar").unlink()
+    shard.unlink()
     with pytest.raises(DataError, match="missing"):
         job(segan, str(copy), tmp_path / "other")
 
