@@ -12,7 +12,6 @@ import os
 import random
 import signal
 import socket
-import subprocess
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,12 +20,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from i2idist.errors import ServiceError
+from services.processes import end, end_leftovers, find, spawn
 
 _RECORD, _LOG, _LOCK = "service.json", "log.txt", ".lock"
-_MARK = "I2IDIST_SERVICE"
 _TAIL_LINES = 25
 _PAUSE_S = 0.1
 _GRACE_S = 20.0
@@ -60,7 +57,7 @@ class Service:
     @property
     def alive(self) -> bool:
         """Whether the process runs."""
-        return _find(self.pid, self.started) is not None
+        return find(self.pid, self.started) is not None
 
     def client_environment(self) -> dict[str, str]:
         """A copy of this process's environment that leads a client process to the service."""
@@ -69,11 +66,11 @@ class Service:
 
     def stop(self, grace_s: float = _GRACE_S) -> None:
         """End the process and its children: asked first, killed after `grace_s` seconds. None there is no error."""
-        _end(self.pid, self.started, self.stop_signal, grace_s)
+        end(self.pid, self.started, self.stop_signal, grace_s)
 
     def kill(self) -> None:
         """End the process and its children at once, as a crash would."""
-        _end(self.pid, self.started, signal.SIGKILL, _GRACE_S)
+        end(self.pid, self.started, signal.SIGKILL, _GRACE_S)
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ def stop(folder: Path | str, grace_s: float = _GRACE_S) -> None:
     """End the service of a folder, whoever started it; none there is no error."""
     record = _read(Path(folder))
     if record:
-        _end(record.pid, record.started, record.stop_signal, grace_s)
+        end(record.pid, record.started, record.stop_signal, grace_s)
 
 
 class Claim:
@@ -145,22 +142,22 @@ class Claim:
         record = self._running(dict(settings or {}))
         is_new = record is None
         if record is None:
-            _end_leftovers(self.folder)
+            end_leftovers(self.folder, _GRACE_S)
             self._refuse_taken_ports()
-            pid, started = _spawn(command, self.folder, environment or {}, user)
+            pid, started = spawn(command, self.folder, self.folder / _LOG, environment or {}, user)
             record = _Record(pid, started, self._ports, dict(settings or {}), stop_signal)
             (self.folder / _RECORD).write_text(json.dumps(asdict(record), indent=1))
         try:
             self._wait(record, ready, timeout_s)
         except BaseException:
             if is_new:
-                _end(record.pid, record.started, signal.SIGKILL, _GRACE_S)
+                end(record.pid, record.started, signal.SIGKILL, _GRACE_S)
             raise
         return record.pid, record.started
 
     def _running(self, settings: dict[str, Any]) -> _Record | None:
         record = self._before
-        if record is None or _find(record.pid, record.started) is None:
+        if record is None or find(record.pid, record.started) is None:
             return None
         wanted = {**settings, "ports": self._ports}
         there = {**record.settings, "ports": record.ports}
@@ -183,7 +180,7 @@ class Claim:
     def _wait(self, record: _Record, ready: Callable[[], bool], timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            if _find(record.pid, record.started) is None:
+            if find(record.pid, record.started) is None:
                 raise ServiceError(f"The {self.name} in {self.folder} ended at once. {self._tail()}")
             with suppress(OSError):
                 if ready():
@@ -248,76 +245,6 @@ def _is_free(port: int) -> bool:
     return False
 
 
-def _spawn(command: Sequence[str], folder: Path, added: Mapping[str, str], user: str | None) -> tuple[int, float]:
-    """Start a process in a session of its own: it outlives this one, and hears no signal of its terminal."""
-    # These servers talk to loopback in plain HTTP; a bundle of certificates in the environment makes S3 clients fail.
-    dropped = {"AWS_CA_BUNDLE"}
-    if "AWS_SHARED_CREDENTIALS_FILE" in added:  # which keys in the environment would win over
-        dropped |= {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"}
-    inherited = {name: value for name, value in os.environ.items() if name not in dropped}
-    environment = {**inherited, **added, _MARK: str(folder)}
-    with (folder / _LOG).open("ab") as log:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=folder,
-            env=environment,
-            start_new_session=True,
-            user=user,
-            group=user and _group_of(user),
-            extra_groups=[] if user else None,
-        )
-    return process.pid, psutil.Process(process.pid).create_time()
-
-
-def _group_of(user: str) -> int:
-    import pwd
-
-    return pwd.getpwnam(user).pw_gid
-
-
 def _read(folder: Path) -> _Record | None:
     path = folder / _RECORD
     return _Record(**json.loads(path.read_text())) if path.exists() else None
-
-
-def _find(pid: int, started: float) -> psutil.Process | None:
-    """The process, unless it ended; a child that ended is reaped on the way."""
-    with suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
-    with suppress(psutil.Error):
-        found = psutil.Process(pid)
-        # /proc gives start times in ticks of 10 ms.
-        if abs(found.create_time() - started) < 0.05 and found.status() != psutil.STATUS_ZOMBIE:
-            return found
-    return None
-
-
-def _end(pid: int, started: float, number: int, grace_s: float) -> None:
-    """Signal a process; when it is gone, or after `grace_s`, kill what is left of it and its children."""
-    found = _find(pid, started)
-    if found is None:
-        return
-    family = [found]
-    with suppress(psutil.Error):
-        family += found.children(recursive=True)
-        found.send_signal(number)
-    if number != signal.SIGKILL:
-        deadline = time.monotonic() + grace_s
-        while _find(pid, started) and time.monotonic() < deadline:
-            time.sleep(_PAUSE_S)
-    for process in family:
-        with suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(family, timeout=grace_s)
-
-
-def _end_leftovers(folder: Path) -> None:
-    """End children that outlived a server of this folder: they hold its ports and files."""
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.environ().get(_MARK) == str(folder) and process.pid != os.getpid():
-                process.kill()
-                process.wait(_GRACE_S)

@@ -1,4 +1,5 @@
 import os
+import time
 
 import psutil
 import psycopg
@@ -62,3 +63,10 @@ def test_a_folder_that_its_user_cannot_enter_is_named(tmp_path):
     ):
         postgres.start(closed / "pg")
     assert not (closed / "pg" / "data").exists()
+
+
+def test_a_kill_does_not_wait_for_init_to_bury_the_children(server, services_folder):
+    service = postgres.start(services_folder / "pg", databases=("catalog",))
+    begun = time.monotonic()
+    service.kill()
+    assert time.monotonic() - begun < 1.0
