@@ -15,15 +15,16 @@ import random
 import shutil
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+from urllib.parse import urlsplit
 
 import fsspec
 
+from i2idist import storage_local
 from i2idist.errors import StorageError
 from i2idist.storage_errors import explained, passes, s3_code
 
@@ -100,17 +101,37 @@ def join(url: str, *parts: str) -> str:
 
 def _remote(url: str) -> tuple[Any, str]:
     """The filesystem and its path. Listings aren't cached: other processes write to the same store."""
+    if urlsplit(url).password:
+        raise StorageError(
+            f"A {url.partition(':')[0]} URL holds a password, which messages and records would show. Give credentials "
+            "in the environment, or in the file that the storage's own tools read."
+        )
     fs, path = fsspec.url_to_fs(url, use_listings_cache=False)
     return fs, path
 
 
 @_operation("look at")
 def exists(url: str) -> bool:
-    """Whether a file or a non-empty folder is at `url`."""
+    """Whether a file or a non-empty folder is at `url`.
+
+    Raises:
+        StorageError: it can't be reached, or there is no such bucket.
+    """
     if is_local(url):
         return local_path(url).exists()
     fs, path = _remote(url)
-    return bool(fs.exists(path))
+    try:
+        fs.info(path)
+    except FileNotFoundError as error:
+        _refuse_missing_bucket(error)
+        return False
+    return True
+
+
+def _refuse_missing_bucket(error: FileNotFoundError) -> None:
+    """A bucket that isn't there is a misspelt name, not an empty folder."""
+    if s3_code(error) == "NoSuchBucket":
+        raise error
 
 
 @_operation("look at")
@@ -141,19 +162,6 @@ def read_bytes(url: str, start: int | None = None, stop: int | None = None) -> b
         return file.read(-1 if stop is None else max(0, stop - (start or 0)))
 
 
-def _write_local(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 @_operation("write")
 def write_bytes(url: str, data: bytes) -> None:
     """Write a file, replacing what is there; readers see the old bytes or the new ones, never a part.
@@ -162,24 +170,10 @@ def write_bytes(url: str, data: bytes) -> None:
         StorageError: the storage refuses, or can't be reached.
     """
     if is_local(url):
-        _write_local(local_path(url), data)
+        storage_local.write(local_path(url), data)
         return
     fs, path = _remote(url)
     fs.pipe_file(path, data)
-
-
-def _create_local(path: Path, data: bytes) -> bool:
-    """A hard link fails where a name exists, so the whole file appears at once or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        _write_local(temporary, data)
-        with suppress(FileExistsError):
-            os.link(temporary, path)
-            return True
-        return False
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _create_s3(fs: Any, path: str, data: bytes) -> bool:
@@ -231,19 +225,23 @@ def create_bytes(url: str, data: bytes) -> bool:
     Raises:
         StorageError: the storage refuses, or can't be reached.
     """
-    return _create_local(local_path(url), data) if is_local(url) else _create_remote(url, data)
+    return storage_local.create(local_path(url), data) if is_local(url) else _create_remote(url, data)
 
 
 @_operation("list")
 def list_dir(url: str) -> list[str]:
-    """Names of the files and folders directly under `url`, sorted; [] when it is absent."""
+    """Names of the files and folders directly under `url`, sorted; [] when it is absent.
+
+    Raises:
+        StorageError: it can't be reached, or there is no such bucket.
+    """
     if is_local(url):
-        folder = local_path(url)
-        return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+        return storage_local.names(local_path(url))
     fs, path = _remote(url)
     try:
         entries = fs.ls(path, detail=False)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        _refuse_missing_bucket(error)
         return []
     root = path.rstrip("/")
     return sorted({entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry.rstrip("/") != root})
@@ -253,11 +251,22 @@ def list_dir(url: str) -> list[str]:
 def walk(url: str) -> list[str]:
     """Paths of every file below `url`, relative to it, sorted; [] when it is absent."""
     if is_local(url):
-        root = local_path(url)
-        return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+        return storage_local.walk(local_path(url))
     fs, path = _remote(url)
     prefix = path.rstrip("/") + "/"
     return sorted(found.removeprefix(prefix) for found in fs.find(path) if found.startswith(prefix))
+
+
+@_operation("clean up")
+def sweep(url: str, before: float) -> None:
+    """Remove what killed writers left below a local folder; object stores keep no halves that anybody sees.
+
+    Args:
+        url: the folder.
+        before: seconds since the epoch; what was touched later may be another writer's, at work.
+    """
+    if is_local(url):
+        storage_local.sweep(local_path(url), before)
 
 
 @_operation("delete")
@@ -268,11 +277,7 @@ def delete(url: str, recursive: bool = False) -> None:
         with suppress(FileNotFoundError):
             fs.rm(path, recursive=recursive)
         return
-    target = local_path(url)
-    if recursive and target.is_dir() and not target.is_symlink():
-        shutil.rmtree(target)
-    else:
-        target.unlink(missing_ok=True)
+    storage_local.delete(local_path(url), recursive)
 
 
 @_operation("download")
@@ -282,17 +287,13 @@ def download(url: str, path: Path) -> None:
     Raises:
         StorageError: the file is absent, or can't be read.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with storage_local.temporary(path) as beside:
         if is_local(url):
-            shutil.copyfile(local_path(url), temporary)
+            shutil.copyfile(local_path(url), beside)
         else:
             fs, remote = _remote(url)
-            fs.get_file(remote, str(temporary))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            fs.get_file(remote, str(beside))
+        os.replace(beside, path)
 
 
 @_operation("upload to", position=1)
@@ -302,15 +303,8 @@ def upload(path: Path, url: str) -> None:
     Raises:
         StorageError: the storage refuses, or can't be reached.
     """
-    if not is_local(url):
-        fs, remote = _remote(url)
-        fs.put_file(str(path), remote)
+    if is_local(url):
+        storage_local.copy(path, local_path(url))
         return
-    target = local_path(url)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        shutil.copyfile(path, temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    fs, remote = _remote(url)
+    fs.put_file(str(path), remote)

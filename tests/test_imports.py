@@ -35,8 +35,9 @@ ALLOWED = {
     "i2idist.method": ("i2idist.errors", "i2idist.randomness", "i2idist.data.batches"),
     "i2idist.train": ("i2idist.train", "i2idist.nn", "i2idist.storage", *CONTRACT),
     "i2idist.data": ("i2idist.data", "i2idist.storage", *CONTRACT),
-    "i2idist.storage": ("i2idist.errors", "i2idist.storage_errors"),
+    "i2idist.storage": ("i2idist.errors", "i2idist.storage_errors", "i2idist.storage_local"),
     "i2idist.storage_errors": ("i2idist.errors",),
+    "i2idist.storage_local": (),
     "i2idist.errors": (),
 }
 """What a part may import of i2idist itself. Parts that aren't listed are only held to HIGHER."""

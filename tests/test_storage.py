@@ -1,6 +1,8 @@
 """The same behaviour on a local folder, in memory and on a real S3 server."""
 
+import os
 import threading
+import time
 
 import pytest
 import s3fs
@@ -122,6 +124,32 @@ def test_a_wrong_secret_is_refused_and_not_shown(s3_url, monkeypatch):
         assert "not-the-secret" not in str(caught.value)
     finally:
         s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_a_missing_bucket_is_no_empty_folder(s3_url):
+    for look in (storage.exists, storage.list_dir, storage.walk, storage.read_bytes):
+        with pytest.raises(StorageError, match=r"There is no bucket 'misspelt' at http.* Check its name"):
+            look("s3://misspelt/folder/file")
+
+
+def test_a_password_in_a_url_is_refused_and_not_shown():
+    for look in (storage.exists, storage.list_dir, storage.read_bytes):
+        with pytest.raises(StorageError, match="A https URL holds a password") as caught:
+            look("https://me:hush@127.0.0.1:1/data")
+        assert "hush" not in str(caught.value)
+
+
+def test_unfinished_files_are_not_listed_and_swept_when_their_writer_is_gone(tmp_path):
+    folder = tmp_path / "d"
+    storage.write_bytes(str(folder / "whole.tmp"), b"x")
+    left, fresh = (folder / f".whole.{letter * 32}.tmp" for letter in "ab")
+    left.write_bytes(b"half")
+    fresh.write_bytes(b"half")
+    os.utime(left, (time.time() - 60,) * 2)
+    assert storage.walk(str(tmp_path)) == ["d/whole.tmp"]
+    assert storage.list_dir(str(folder)) == ["whole.tmp"]
+    storage.sweep(str(tmp_path), time.time() - 30)
+    assert sorted(os.listdir(folder)) == [fresh.name, "whole.tmp"]
 
 
 def test_an_unknown_protocol_is_named():
