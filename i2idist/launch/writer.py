@@ -66,7 +66,6 @@ class Writer(Follower):
         self._folder, self._lease, self._tell, self._track = folder, lease, tell, track
         self._tracker: Tracker | None = None
         self._place = {"images": 0, "step": 0}
-        self._status = "FAILED"
         self._started = time.time()
         self._metrics = LineFile(folder.metrics, before_upload=lease.confirm)
         self._begun = False
@@ -152,7 +151,6 @@ class Writer(Follower):
     def finish(self, outcome: Outcome) -> None:
         """Write the result."""
         self._lease.confirm()
-        self._status = "KILLED" if outcome.stopped == "stop" else "FINISHED"
         result = asdict(outcome) | {
             "run": self._folder.name,
             "mlflow_run_id": self._tracker.run_id if self._tracker else None,
@@ -161,6 +159,8 @@ class Writer(Follower):
             "seconds": round(time.time() - self._started, 3),
         }
         self._metrics.sync()
+        if self._tracker:  # before the result, by which a run is known to have ended
+            self._tracker.end("KILLED" if outcome.stopped == "stop" else "FINISHED")
         self._folder.write_result(result)
 
     def _begin(self, event: Event) -> None:
@@ -171,9 +171,9 @@ class Writer(Follower):
     def _end_tracking(self, error: BaseException | None) -> None:
         if self._tracker is None:
             return
-        lost = isinstance(error, LeaseError)  # then the journal of the run folder is another process's
-        message = self._tracker.close(self._status, failed=error is not None, keep=not lost)
-        if message and not lost:
+        lost = isinstance(error, LeaseError)  # then run folder and MLflow run are another process's
+        message = self._tracker.close(failed=error is not None, keep=not lost)
+        if message:
             _LOG.warning("%s", message)
             self._keep({"event": "note", **self._place, "time": time.time(), "message": message})
 

@@ -6,7 +6,7 @@ import logging
 import threading
 
 from i2idist.tracking.journal import Journal
-from i2idist.tracking.server import CONNECT_S, Server
+from i2idist.tracking.server import CONNECT_S, Server, reason
 from i2idist.tracking.settings import shown
 
 _LOG = logging.getLogger("i2idist")
@@ -60,11 +60,11 @@ class Delivery:
             self.failure = None
 
     def _failed(self, error: Exception) -> None:
-        reason = f"{type(error).__name__}: {error}"
-        if self.failure is None:
+        uri, before = self._server.target.uri, self.failure
+        self.failure = reason(error, uri)
+        if before is None:
             _LOG.warning(
                 "Can't deliver to MLflow at %s (%s). Training goes on; what happens is kept and delivered later.",
-                shown(self._server.target.uri),
-                reason,
+                shown(uri),
+                self.failure,
             )
-        self.failure = reason

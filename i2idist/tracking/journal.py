@@ -1,8 +1,8 @@
 """What MLflow hasn't been told yet, on disk.
 
 The training thread appends lines, the delivering thread reads them in order and says how far it came. The file lies in
-a local run folder, or in a temporary one where the run folder is in an object store; what is left when it is closed is
-put into the run folder in any case.
+a local run folder, or in a temporary one where the run folder is in an object store; what is left when training ended
+is put into the run folder in any case.
 """
 
 from __future__ import annotations
@@ -84,6 +84,17 @@ class Journal:
             if room >= 0 or "png" not in line:
                 kept.append(line)
         return kept[::-1]
+
+    def keep(self) -> None:
+        """Put what is undelivered where it can be found later, should this process be killed from now on.
+
+        Raises:
+            StorageError: the run folder's storage can't be written.
+        """
+        if self._folder:
+            with self._lock:
+                rest = self._bytes(self._read, self._size)
+            storage.write_bytes(self._url, rest)
 
     def close(self, keep: bool = True) -> str | None:
         """Put what is undelivered where it can be found later, unless the run folder is no longer ours to `keep` it in.

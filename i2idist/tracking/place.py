@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from i2idist.errors import SourceError, TrackingError
 from i2idist.tracking.run import require_server
-from i2idist.tracking.settings import Tracking, resolve_uri, shown
+from i2idist.tracking.settings import SQLITE, chained, located, shown, without_password
 
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
 _DEFAULT = threading.Lock()
@@ -30,17 +31,27 @@ def tracking_uri(uri: str | None = None, root: str | None = None) -> str:
     Raises:
         ConfigError: none is named, and runs are in an object store, which holds no SQLite file.
     """
-    runs = root or os.environ.get("I2IDIST_RUNS") or "runs"
-    found = resolve_uri(Tracking(uri=uri), runs)
-    assert found, "only an offline run has none"
-    if found.startswith("sqlite:///"):
-        Path(found.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    found = located(uri, root or os.environ.get("I2IDIST_RUNS") or "runs")
+    if found.startswith(SQLITE):
+        Path(found.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
     return found
 
 
 def client_of(uri: str) -> MlflowClient:
     """A client of the tracking server and of its registry."""
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    with _alone(uri):
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """One process at a time for each SQLite file: MLflow makes its tables on first use, and fails if two do at once."""
+    if not uri.startswith(SQLITE):
+        yield
+        return
+    with Path(f"{uri.removeprefix(SQLITE)}.lock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
@@ -48,9 +59,9 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found:
         return str(found.experiment_id)
-    beside = Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts"
+    beside = Path(uri.removeprefix(SQLITE)).resolve().parent / "mlartifacts"
     try:
-        return str(client.create_experiment(name, beside.as_uri() if uri.startswith("sqlite:///") else None))
+        return str(client.create_experiment(name, beside.as_uri() if uri.startswith(SQLITE) else None))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
@@ -82,9 +93,13 @@ def mlflow_errors(action: str, uri: str) -> Iterator[None]:
         yield
     except MlflowException as error:
         kind = SourceError if error.error_code in ABSENT else TrackingError
-        raise kind(f"Can't {action} (MLflow at {shown(uri)}): {error.message}") from error
+        reason = without_password(str(error.message), uri)
+        raise kind(f"Can't {action} (MLflow at {shown(uri)}): {reason}") from chained(error, uri)
     except OSError as error:
-        raise TrackingError(f"Can't {action}: {error}. Is the tracking server {shown(uri)} running?") from error
+        reason = without_password(str(error), uri)
+        raise TrackingError(f"Can't {action}: {reason}. Is the tracking server {shown(uri)} running?") from chained(
+            error, uri
+        )
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import logging
 import os
 import re
@@ -12,15 +11,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from i2idist import storage
-from i2idist.errors import TrackingError
 from i2idist.tracking.delivery import Delivery
 from i2idist.tracking.journal import Journal, Line, left_behind, merged
+from i2idist.tracking.page import About, start_line
 from i2idist.tracking.server import Server, Target, connected, unreachable
-from i2idist.tracking.settings import Tracking, shown
+from i2idist.tracking.settings import Tracking, chained, shown
 from i2idist.tracking.system import Sampler
 
 if TYPE_CHECKING:
@@ -45,25 +43,6 @@ _ENVIRONMENT = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class About:
-    """What the run page says about a run.
-
-    Attributes:
-        name: the run's name.
-        params: the flattened experiment.
-        tags: code revision, package versions, where the run is, and the like.
-        experiment: the resolved experiment, YAML.
-        dataset: name, digest and URL of the data, and its manifest's summary; None: none.
-    """
-
-    name: str
-    params: Mapping[str, Any]
-    tags: Mapping[str, Any]
-    experiment: str
-    dataset: Mapping[str, Any] | None = None
-
-
 def require_server(uri: str | None) -> None:
     """Refuse to begin where the server at `uri` doesn't answer. Databases are looked at when they are opened.
 
@@ -75,7 +54,7 @@ def require_server(uri: str | None) -> None:
     try:
         Server(Target(uri, "", "", "")).reach()
     except OSError as error:
-        raise unreachable(uri, error) from error
+        raise unreachable(uri, error) from chained(error, uri)
 
 
 def start_tracking(
@@ -85,19 +64,41 @@ def start_tracking(
 
     Args:
         settings: how.
-        uri: the tracking URI; None: offline.
+        uri: the tracking URI; None: offline. At another one than before, the run goes on in a new MLflow run.
         folder_url: the run folder; an undelivered journal goes there.
         about: what the run page says.
         record: what an earlier launch's `Tracker.record` was; None for a new run.
 
     Raises:
-        TrackingError: the MLflow run must be created, and MLflow doesn't answer.
+        TrackingError: the MLflow run must be found or created, and MLflow doesn't answer.
     """
     journal_url = storage.join(folder_url, JOURNAL)
     left = left_behind(journal_url)
-    tracker = Tracker(settings, uri, journal_url, about, record, left)
-    tracker.begin()
-    return tracker
+    return Tracker(settings, _target(settings, uri, about.name, record, left), journal_url, about, record, left)
+
+
+def _target(settings: Tracking, uri: str | None, name: str, record: Record | None, left: Sequence[Line]) -> Target:
+    record = record or {}
+    is_there = uri is None or record.get("uri") in (None, shown(uri))
+    return Target(
+        uri or "",
+        settings.experiment,
+        name,
+        record.get("id") or uuid.uuid4().hex,
+        settings.parent,
+        left[0]["time"] if left else None,
+        record.get("run_id") if is_there else None,
+    )
+
+
+def _server(target: Target) -> Server | None:
+    """The server, connected where the MLflow run must be found or created; None for a run that is offline."""
+    if not target.uri:
+        return None
+    server = Server(target)
+    if target.run_id is None:
+        connected(server)
+    return server
 
 
 class Tracker:
@@ -106,46 +107,26 @@ class Tracker:
     def __init__(
         self,
         settings: Tracking,
-        uri: str | None,
+        target: Target,
         journal_url: str,
         about: About,
         record: Record | None,
         left: Sequence[Line],
     ) -> None:
         """Made by `start_tracking`; `left` is what an earlier launch left undelivered."""
-        record = record or {}
-        self._settings, self._left = settings, left
-        self._journal = Journal(journal_url)
-        self._target = Target(
-            uri or "",
-            settings.experiment,
-            about.name,
-            record.get("id") or uuid.uuid4().hex,
-            settings.parent,
-            left[0]["time"] if left else None,
-            record.get("run_id"),
-        )
-        self._delivery: Delivery | None = None
+        self._settings, self._target, self._left = settings, target, left
+        self._record = record or {}
+        self._is_ended = False
         self._restore_environment = _set_environment()
+        try:
+            server = _server(target)
+            self._journal = Journal(journal_url)  # last: it replaces what was left there
+        except BaseException:
+            self._restore_environment()
+            raise
+        self._journal.append(start_line(about))
+        self._delivery = Delivery(self._journal, server) if server else None
         self._sampler = Sampler(self._metrics) if settings.system_metrics else None
-        self._journal.append(_start_line(about))
-
-    def begin(self) -> None:
-        """Connect where the MLflow run must be created, and start delivering.
-
-        Raises:
-            TrackingError: MLflow doesn't answer.
-        """
-        if not self._target.uri:
-            return
-        server = Server(self._target)
-        if self._target.run_id is None:
-            try:
-                connected(server)
-            except TrackingError:
-                self._restore_environment()
-                raise
-        self._delivery = Delivery(self._journal, server)
 
     @property
     def run_id(self) -> str | None:
@@ -160,8 +141,8 @@ class Tracker:
     def record(self) -> dict[str, Any]:
         """What the run must remember for the next launch."""
         target = self._target
-        uri = shown(target.uri) if target.uri else None
-        return {"id": target.identity, "uri": uri, "experiment": target.experiment, "run_id": target.run_id}
+        uri = shown(target.uri) if target.uri else self._record.get("uri")
+        return _record(target, uri)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint must hold: the run, how far it is delivered, and what isn't."""
@@ -178,6 +159,7 @@ class Tracker:
         for line in merged(carried, lines):
             if line["kind"] in ("metrics", "image"):
                 self._journal.append(line)
+        self._left = ()
 
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Journal the metrics of an event of training."""
@@ -194,8 +176,8 @@ class Tracker:
         self._metrics(values, event["images"], event["time"])
 
     def _metrics(self, values: Mapping[str, float], images: int, when: float) -> None:
-        safe = {re.sub(r"[^\w.\-/ ]", "_", key)[:250]: value for key, value in values.items()}
-        self._journal.append({"kind": "metrics", "images": images, "time": when, "values": safe})
+        named = {_metric_name(key): value for key, value in values.items()}
+        self._journal.append({"kind": "metrics", "images": images, "time": when, "values": named})
 
     def picture(self, key: str, picture: Image, images: int) -> None:
         """Journal a picture, reduced where it is larger than a run page shows."""
@@ -205,13 +187,29 @@ class Tracker:
         png = base64.b64encode(buffer.getvalue()).decode()
         self._journal.append({"kind": "image", "images": images, "time": time.time(), "key": key, "png": png})
 
-    def close(self, status: str, *, failed: bool = False, keep: bool = True) -> str | None:
-        """End tracking: waits for an MLflow that is away, for a stated time.
+    def end(self, status: str) -> None:
+        """Training ended. What MLflow hasn't been told is in the run folder from now on, even if we are killed.
 
         Args:
-            status: MLflow's name for how it ended: FINISHED, FAILED or KILLED.
+            status: MLflow's name for how it ended: FINISHED or KILLED.
+
+        Raises:
+            StorageError: the run folder can't be written.
+        """
+        self._end(status)
+        self._journal.keep()
+
+    def _end(self, status: str) -> None:
+        self._is_ended = True
+        self._stop_sampling()
+        self._journal.append({"kind": "end", "time": time.time(), "status": status})
+
+    def close(self, *, failed: bool = False, keep: bool = True) -> str | None:
+        """End tracking: waits for an MLflow that is away, for a stated time. Without an `end` before, the run FAILED.
+
+        Args:
             failed: whether an error is on its way, which shouldn't wait long.
-            keep: whether the run folder is still ours to put the undelivered journal into.
+            keep: whether the run, and with it the MLflow run, is still ours to tell of.
 
         Returns:
             Where the undelivered journal lies, in words; None where everything is delivered, or nothing was to be.
@@ -221,15 +219,29 @@ class Tracker:
         """
         wait_s = min(self._settings.wait_s, _AFTER_ERROR_S) if failed else self._settings.wait_s
         try:
-            if self._sampler:
-                self._sampler.close()
-            self._journal.append({"kind": "end", "time": time.time(), "status": status})
+            self._stop_sampling()
+            if keep and not self._is_ended:
+                self._end("FAILED")
             if self._delivery:
-                self._delivery.finish(wait_s)
+                self._delivery.finish(wait_s if keep else 0.0)
         finally:
             self._restore_environment()
             where = self._journal.close(keep)
         return _undelivered(where, self._target, self._delivery) if where else None
+
+    def _stop_sampling(self) -> None:
+        if self._sampler:
+            self._sampler.close()
+
+
+def _record(target: Target, uri: str | None) -> dict[str, Any]:
+    return {"id": target.identity, "uri": uri, "experiment": target.experiment, "run_id": target.run_id}
+
+
+def _metric_name(key: str) -> str:
+    """As MLflow takes it: it refuses other characters, and paths with empty parts or dots for parts."""
+    parts = re.sub(r"[^\w.\-/ ]", "_", key)[:250].split("/")
+    return "/".join(part for part in parts if part.strip(".")) or "_"
 
 
 def _undelivered(where: str, target: Target, delivery: Delivery | None) -> str | None:
@@ -258,45 +270,16 @@ def deliver_rest(
     lines = left_behind(journal_url) if uri else []
     if not uri or not lines:
         return None
-    record = dict(record or {"id": uuid.uuid4().hex})
-    target = Target(
-        uri, settings.experiment, name, record["id"], settings.parent, lines[0]["time"], record.get("run_id")
-    )
+    target = _target(settings, uri, name, record, lines)
     with _environment():
         server = Server(target)
         connected(server)
         try:
             server.deliver(lines)
         except Exception as error:
-            raise unreachable(uri, error) from error
+            raise unreachable(uri, error) from chained(error, uri)
     storage.delete(journal_url)
-    return {**record, "uri": shown(uri), "experiment": settings.experiment, "run_id": target.run_id}
-
-
-def _start_line(about: About) -> Line:
-    return {
-        "kind": "start",
-        "time": time.time(),
-        "params": dict(about.params),
-        "tags": dict(about.tags),
-        "experiment": about.experiment,
-        "dataset": _dataset(about.dataset) if about.dataset else None,
-    }
-
-
-def _dataset(about: Mapping[str, Any]) -> dict[str, str]:
-    """As MLflow describes a dataset; its digests end after 36 characters, so the whole one is in the profile."""
-    kind = (
-        "s3" if about["url"].startswith("s3://") else "generated" if about["url"].startswith("generated:") else "local"
-    )
-    profile = {key: value for key, value in about.items() if key not in ("name", "url")}
-    return {
-        "name": about["name"],
-        "digest": about["digest"][:36],
-        "source_type": kind,
-        "source": json.dumps({"uri": about["url"]}),
-        "profile": json.dumps(profile),
-    }
+    return _record(target, shown(uri))
 
 
 def _set_environment() -> Callable[[], None]:

@@ -10,6 +10,7 @@ import base64
 import io
 import socket
 import tempfile
+import urllib.request
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from PIL import Image
 
 from i2idist.errors import TrackingError
 from i2idist.tracking.journal import Line
-from i2idist.tracking.settings import shown
+from i2idist.tracking.settings import chained, shown, without_password
 
 IDENTITY = "i2idist.id"
 """The tag by which a run is found again, whoever created it."""
@@ -29,6 +30,7 @@ IDENTITY = "i2idist.id"
 _METRICS, _PARAMS = 1000, 100  # what MLflow takes at once
 _VALUE = 5000  # characters of a parameter or tag
 CONNECT_S = 3.0
+_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass
@@ -117,9 +119,13 @@ class Server:
     def reach(self) -> None:
         """Fail at once and for little where nobody listens: MLflow's own client would try for minutes."""
         url = urlsplit(self.target.uri)
-        if url.scheme in ("http", "https"):
-            address = (url.hostname or "", url.port or (443 if url.scheme == "https" else 80))
-            socket.create_connection(address, timeout=CONNECT_S).close()
+        if url.scheme not in _PORTS:
+            return
+        proxy = urllib.request.getproxies().get(url.scheme)
+        if proxy and not urllib.request.proxy_bypass(url.hostname or ""):
+            url = urlsplit(proxy if "//" in proxy else f"http://{proxy}")
+        address = (url.hostname or "", url.port or _PORTS.get(url.scheme, 80))
+        socket.create_connection(address, timeout=CONNECT_S).close()
 
     def _find(self) -> str | None:
         experiment = self._client.get_experiment_by_name(self.target.experiment)
@@ -236,13 +242,18 @@ def connected(server: Server) -> str:
     try:
         return server.connect()
     except Exception as error:
-        raise unreachable(server.target.uri, error) from error
+        raise unreachable(server.target.uri, error) from chained(error, server.target.uri)
 
 
 def unreachable(uri: str, error: Exception) -> TrackingError:
     """What to say where MLflow is needed and doesn't answer."""
     return TrackingError(
-        f"Can't reach MLflow at {shown(uri)}: {type(error).__name__}: {error}. Start it (for a server on this machine: "
+        f"Can't reach MLflow at {shown(uri)}: {reason(error, uri)}. Start it (for a server on this machine: "
         "`mlflow server`), correct tracking.uri or MLFLOW_TRACKING_URI, or start with tracking.offline=true and "
         "deliver later."
     )
+
+
+def reason(error: Exception, uri: str) -> str:
+    """An error in words, without the password that `uri` holds."""
+    return f"{type(error).__name__}: {without_password(str(error), uri)}"

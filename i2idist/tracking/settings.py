@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from i2idist import storage
 from i2idist.errors import ConfigError
 
-ENVIRONMENT = "MLFLOW_TRACKING_URI"
+ENVIRONMENT, SQLITE = "MLFLOW_TRACKING_URI", "sqlite:///"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +57,20 @@ def resolve_uri(settings: Tracking, root: str) -> str | None:
     Raises:
         ConfigError: the runs are in an object store, where no database can be, and no URI is given.
     """
-    if settings.offline:
-        return None
-    given = settings.uri or os.environ.get(ENVIRONMENT)
+    return None if settings.offline else located(settings.uri, root)
+
+
+def located(uri: str | None, root: str) -> str:
+    """Where MLflow is: at `uri`, else MLFLOW_TRACKING_URI, else in a SQLite file beside the local runs in `root`.
+
+    A SQLite file's path becomes absolute: workers have other working folders.
+
+    Raises:
+        ConfigError: the runs are in an object store, where no database can be, and no URI is given.
+    """
+    given = uri or os.environ.get(ENVIRONMENT)
+    if given and given.startswith(SQLITE):
+        return SQLITE + os.path.abspath(given.removeprefix(SQLITE))
     if given:
         return given.rstrip("/")
     if not storage.is_local(root):
@@ -67,10 +78,20 @@ def resolve_uri(settings: Tracking, root: str) -> str | None:
             f"Runs in {root} need an MLflow server: set tracking.uri or {ENVIRONMENT}, or train with "
             "tracking.offline=true."
         )
-    return f"sqlite:///{storage.local_path(root).resolve()}/mlflow.db"
+    return f"{SQLITE}{storage.local_path(root).resolve()}/mlflow.db"
 
 
 def shown(uri: str) -> str:
     """The URI for people and records: without a password."""
+    return without_password(uri, uri)
+
+
+def without_password(text: str, uri: str) -> str:
+    """The text, such as that of an error of MLflow, without the password that `uri` holds."""
     password = urlsplit(uri).password
-    return uri.replace(f":{password}@", ":***@") if password else uri
+    return text.replace(f":{password}@", ":***@") if password else text
+
+
+def chained(error: BaseException, uri: str) -> BaseException | None:
+    """What to raise an error from; None where a traceback would show the password that `uri` holds."""
+    return None if urlsplit(uri).password else error

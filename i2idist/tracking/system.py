@@ -35,6 +35,7 @@ class Sampler:
     def _run(self) -> None:
         latest = -1
         process = psutil.Process()
+        psutil.cpu_percent()  # the first call of a thread measures nothing: the next measures since this one
         while not self._ended.wait(_EVERY_S):
             images = self.images
             if images != latest:  # a point for each step, so that a step taken again is known

@@ -26,3 +26,10 @@ def test_passwords_stay_out_of_recipes_and_records():
 def test_settings_that_cannot_work_are_refused(values):
     with pytest.raises(ConfigError, match=f"tracking.{next(iter(values))}"):
         Tracking(**values)
+
+
+def test_the_path_of_a_database_is_made_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert resolve_uri(Tracking(uri="sqlite:///mlflow.db"), "runs") == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////there/mlflow.db")
+    assert resolve_uri(Tracking(), "s3://team/runs") == "sqlite:////there/mlflow.db"
