@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,15 +13,14 @@ from i2idist.errors import DataError
 from i2idist.translate.job import ERRORS_FILE, JOB_FILE, SUCCESS_FILE, Job
 from i2idist.translate.shard import Done
 
-_LEFT_OVER = re.compile(r"\..*\.tmp")
 
-
-def finish(job: Job, results: Sequence[Done]) -> str:
+def finish(job: Job, results: Sequence[Done], begun: float) -> str:
     """Write what speaks of the whole, and take the census.
 
     Args:
         job: the job.
         results: of all items, in their order.
+        begun: when this launch began, seconds since the epoch; unfinished files from before are removed.
 
     Returns:
         The digest of the translations as a dataset.
@@ -38,6 +36,7 @@ def finish(job: Job, results: Sequence[Done]) -> str:
     else:
         storage.delete(job.file(ERRORS_FILE))
     storage.write_bytes(job.file(manifests.FILE_NAME), manifests.to_json(manifest))
+    storage.sweep(job.url, begun)
     _take_census(job, results)
     success = {
         "job_digest": job.digest,
@@ -83,10 +82,6 @@ def _take_census(job: Job, results: Sequence[Done]) -> None:
     expected: dict[str, int | None] = {name: size for done in results for name, size in done.files.items()}
     own = {JOB_FILE, ERRORS_FILE, manifests.FILE_NAME, SUCCESS_FILE}
     found = set(storage.walk(job.url))
-    for name in sorted(found):
-        if _LEFT_OVER.fullmatch(name.rsplit("/", 1)[-1]):  # of a writer that was killed
-            storage.delete(job.file(name))
-            found.discard(name)
     missing = sorted(expected.keys() - found)
     strange = sorted(found - expected.keys() - own)
     short = [name for name in expected.keys() & found if expected[name] not in (None, storage.size(job.file(name)))]

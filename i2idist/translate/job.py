@@ -183,9 +183,9 @@ class Job:
 
 
 def _versions() -> dict[str, str | None]:
-    """Of what computes and of what encodes."""
-    zlib = {name: features.version(name) for name in ("zlib", "zlib_ng")}
-    return {"torch": torch.__version__, "pillow": PIL.__version__, **zlib}
+    """Of what computes, decodes and encodes."""
+    codecs = {name: features.version(name) for name in ("zlib", "zlib_ng", "jpg", "libjpeg_turbo", "webp", "libtiff")}
+    return {"torch": torch.__version__, "pillow": PIL.__version__, **codecs}
 
 
 def make_job(

@@ -22,9 +22,10 @@ import torch
 
 from i2idist import storage
 from i2idist.data.cache import default_folder
+from i2idist.data.source import PATIENCE_S
 from i2idist.errors import ConfigError, DataError
 from i2idist.translate.finish import error_lines, error_rows, finish, to_bytes
-from i2idist.translate.job import ERRORS_FILE, JOB_FILE, Job, Options, make_job
+from i2idist.translate.job import ERRORS_FILE, JOB_FILE, SUCCESS_FILE, Job, Options, make_job
 from i2idist.translate.ledger import recorded
 from i2idist.translate.shard import STAGES, Done, ShardTranslator, too_many
 
@@ -132,7 +133,7 @@ def translate(
         raise ConfigError(f"launcher is {launcher!r}: it is 'ray' or 'local'.")
     if workers is not None and (workers < 1 or (launcher == "local" and workers > 1)):
         raise ConfigError(f"workers is {workers}: it is at least 1, and 1 for launcher=local.")
-    begun = time.monotonic()
+    begun, clock = time.time(), time.monotonic()
     job = make_job(
         model_uri,
         _resolved(dataset_url),
@@ -151,8 +152,9 @@ def translate(
             tally.add(done)
             ledger.done(done)
         results = sorted(tally.results, key=lambda done: done.item)
-        digest = finish(job, results)
-    return _summary(job, results, digest, time.monotonic() - begun)
+        with storage.patience(PATIENCE_S):
+            digest = finish(job, results, begun)
+    return _summary(job, results, digest, time.monotonic() - clock)
 
 
 def _resolved(url: str) -> str:
@@ -234,7 +236,8 @@ class _Tally:
         if self._errors > self._job.max_errors:
             rows = error_rows(sorted(self.results, key=lambda one: one.item))
             listed = "; ".join(f"{row['shard']} {row['key']}: {row['error']}" for row in rows[:_FIRST])
-            storage.write_bytes(self._job.file(ERRORS_FILE), error_lines(rows))
+            if not storage.exists(self._job.file(SUCCESS_FILE)):  # else all of them are there, from before
+                storage.write_bytes(self._job.file(ERRORS_FILE), error_lines(rows))
             raise DataError(
                 f"{too_many(self._job)}: {self._errors} so far, such as {listed} See {self._job.file(ERRORS_FILE)}; "
                 "with a larger --max-errors the same command goes on."

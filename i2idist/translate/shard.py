@@ -28,15 +28,20 @@ from i2idist import model, storage
 from i2idist.data.images import Array, Format, encode
 from i2idist.data.pool_writer import Prepared, ShardWriter, source_of
 from i2idist.data.shards import Label, ShardIndex, hash_file, parse_index, to_json
+from i2idist.data.source import PATIENCE_S
 from i2idist.data.transforms import resize, to_pixels, to_unit
-from i2idist.errors import DataError, SampleError, ShardError, SizeError, SourceError
+from i2idist.errors import DataError, I2IError, SampleError, ShardError, SizeError, SourceError
 from i2idist.translate.inputs import InputReader, Item
-from i2idist.translate.job import Job
+from i2idist.translate.job import SUCCESS_FILE, Job
 
 Report = Callable[[int], None]
 """Told how many samples of an item are done."""
 
-_NOT_FINITE = "The model's output isn't finite for this image."
+_DAMAGED = ShardError.__name__
+"""The kind of error that a repaired dataset is free of, though its digest is the same."""
+
+Errors = dict[int, I2IError]
+"""Why samples can't be translated, by row."""
 
 STAGES = ("read", "forward", "encode", "write")
 
@@ -62,7 +67,8 @@ class Done:
         shard: the shard that it became.
         size: (height, width) of all outputs, None where they differ.
         inputs: images that were translated.
-        errors: a row for each that couldn't be: key and error.
+        errors: a row for each that couldn't be: key, kind (`SampleError`: can't be decoded; `ShardError`: damaged in
+            storage; `SizeError`: not of a size that the model takes; `DataError`: the output isn't finite) and error.
         kept: whether it was found finished.
         seconds: spent in each stage.
     """
@@ -128,19 +134,18 @@ class ShardTranslator:
         self._reader.close()
 
     def __call__(self, item: Item, report: Report) -> Done:
-        """Translate an item, unless it is finished and unharmed.
+        """Translate an item, unless it is finished and unharmed. A store that goes away is waited for.
 
         Raises:
             DataError: its shard can't be opened, or has more bad images than the job may have.
             StorageError: storage can't be reached.
         """
         self._seconds = dict.fromkeys(STAGES, 0.0)
-        with tempfile.TemporaryDirectory(prefix="i2idist-") as folder:
-            scratch = Path(folder) / "shard.tar"
-            return self._find_finished(item, scratch) or self._make(item, scratch, report)
+        with storage.patience(PATIENCE_S), tempfile.TemporaryDirectory(prefix="i2idist-") as folder:
+            return self._find_finished(item, Path(folder)) or self._make(item, Path(folder), report)
 
-    def _find_finished(self, item: Item, scratch: Path) -> Done | None:
-        """The item as an earlier run of the job left it, if it was finished and no byte has changed."""
+    def _find_finished(self, item: Item, folder: Path) -> Done | None:
+        """The item as another run of the job left it, if it was finished and no byte has changed."""
         url = self._job.file(item.name)
         index_url = self._job.file(index_name(item.name))
         if not (storage.exists(index_url) and storage.exists(url)):
@@ -153,11 +158,13 @@ class ShardTranslator:
             return None
         if index.source != source_of(self._made_from(item, rows), []):
             return None
-        if not storage.is_local(url):
-            storage.download(url, scratch)
-        if hash_file(storage.local_path(url) if storage.is_local(url) else scratch) != index.tar_sha256:
+        errors = json.loads(rows or b"[]")
+        if any(row["kind"] == _DAMAGED for row in errors):
             return None
-        return self._done(item, index, data, json.loads(rows or b"[]"), kept=True)
+        found = storage.local_path(url) if storage.is_local(url) else folder / "found.tar"
+        if not storage.is_local(url):
+            storage.download(url, found)
+        return self._done(item, index, data, errors, kept=True) if hash_file(found) == index.tar_sha256 else None
 
     def _stored_errors(self, item: Item) -> bytes:
         url = self._job.file(errors_name(item.name))
@@ -167,9 +174,9 @@ class ShardTranslator:
         """Names what a shard was made from, by which it is recognised when the job runs again."""
         return f"{self._job.digest} {item.name} {item.start} {item.sha256} {hashlib.sha256(errors).hexdigest()}\n"
 
-    def _make(self, item: Item, scratch: Path, report: Report) -> Done:
+    def _make(self, item: Item, folder: Path, report: Report) -> Done:
         self._reader.open(item)
-        writer, errors = ShardWriter(scratch, [self._job.target.name]), dict[int, str]()
+        writer, errors = ShardWriter(folder / "shard.tar", [self._job.target.name]), Errors()
         for start in range(0, item.count, self._options.batch_size):
             rows = range(start, min(start + self._options.batch_size, item.count))
             for group in _alike(self._read(item, rows, errors)):
@@ -177,36 +184,40 @@ class ShardTranslator:
             if len(errors) > self._job.max_errors:
                 raise DataError(f"{too_many(self._job)} in {item.name} alone; the last: {errors[max(errors)]}")
             report(rows.stop)
+        bad = [self._row(item, row, errors[row]) for row in sorted(errors)]
         with self._clock("write"):
-            return self._store(item, scratch, writer, [self._row(item, row, errors[row]) for row in sorted(errors)])
+            # Another process may be at the same job: what it finished meanwhile stays as it is.
+            return self._find_finished(item, folder) or self._store(item, writer, bad)
 
-    def _read(self, item: Item, rows: range, errors: dict[int, str]) -> list[_Input]:
+    def _read(self, item: Item, rows: range, errors: Errors) -> list[_Input]:
         """The images of `rows` that can be read; the reasons for the others go to `errors`."""
         with self._clock("read"):
             found = list(self._threads.map(functools.partial(self._read_one, item), rows))
-        errors |= {row: one for row, one in zip(rows, found, strict=True) if isinstance(one, str)}
+        errors |= {row: one for row, one in zip(rows, found, strict=True) if isinstance(one, I2IError)}
         return [_Input(row, one) for row, one in zip(rows, found, strict=True) if isinstance(one, Tensor)]
 
-    def _read_one(self, item: Item, row: int) -> Tensor | str | None:
+    def _read_one(self, item: Item, row: int) -> Tensor | I2IError | None:
         """An image, or why it can't be read; None where the sample has none in this domain."""
         try:
-            pixels = self._reader.read(item, row)
+            with storage.patience(PATIENCE_S):  # this is another thread than the caller's
+                pixels = self._reader.read(item, row)
         except (SampleError, ShardError) as error:
-            return str(error)
+            return error
         if pixels is None:
             return None
         return to_unit(pixels if self._job.size is None else resize(pixels, self._job.size))
 
-    def _translate(self, item: Item, group: Sequence[_Input], writer: ShardWriter, errors: dict[int, str]) -> None:
+    def _translate(self, item: Item, group: Sequence[_Input], writer: ShardWriter, errors: Errors) -> None:
         """Translate images of one size and append the outputs."""
         try:
             with self._clock("forward"):
                 outputs = self._forward(item, group)
         except SizeError as error:
-            errors |= {one.row: str(error) for one in group}
+            errors |= {one.row: error for one in group}
             return
         finite = outputs.isfinite().flatten(1).all(1)
-        errors |= {one.row: _NOT_FINITE for one, fine in zip(group, finite.tolist(), strict=True) if not fine}
+        problem = DataError("The model's output isn't finite for this image.")
+        errors |= {one.row: problem for one, fine in zip(group, finite.tolist(), strict=True) if not fine}
         with self._clock("encode"):
             files = iter(list(self._threads.map(_encode, outputs[finite].flatten(0, 1))))
         with self._clock("write"):
@@ -232,18 +243,19 @@ class ShardTranslator:
         files = {self._job.target.name: file}
         writer.add(Prepared(key, label, b"", files, lambda: files), files)
 
-    def _row(self, item: Item, row: int, error: str) -> dict[str, str]:
+    def _row(self, item: Item, row: int, error: I2IError) -> dict[str, str]:
         """A row of the error report. It names places below the dataset, wherever that lies."""
-        return {"key": self._reader.key(item, row), "error": error.replace(f"{self._job.inputs.url}/", "")}
+        text = str(error).replace(f"{self._job.inputs.url}/", "")
+        return {"key": self._reader.key(item, row), "kind": type(error).__name__, "error": text}
 
-    def _store(self, item: Item, scratch: Path, writer: ShardWriter, rows: list[dict[str, str]]) -> Done:
-        """Put the shard in place, its index last."""
+    def _store(self, item: Item, writer: ShardWriter, rows: list[dict[str, str]]) -> Done:
+        """Put the shard in place, its index last. The job isn't complete until all of them are there again."""
         errors = (json.dumps(rows, indent=1) + "\n").encode() if rows else b""
         index = writer.done(self._made_from(item, errors))
         url = self._job.file(item.name)
         index_url, errors_url = self._job.file(index_name(item.name)), self._job.file(errors_name(item.name))
-        storage.delete(index_url)
-        storage.upload(scratch, url)
+        storage.delete(self._job.file(SUCCESS_FILE))
+        storage.upload(writer.path, url)
         if errors:
             storage.write_bytes(errors_url, errors)
         else:

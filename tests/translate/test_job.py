@@ -1,7 +1,10 @@
 """Whole jobs in one process: what they write, and that nothing but data, weights and options decides it."""
 
 import io
+import os
+import shutil
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +100,8 @@ def test_a_kill_at_any_write_changes_no_byte(segan, shards, tmp_path, tree, monk
                 if name == "upload":  # half of the file is there, under the name that a killed writer leaves
                     target = Path(arguments[1])
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    target.with_name(f".{target.name}.x.tmp").write_bytes(arguments[0].read_bytes()[:700])
+                    left = target.with_name(f".{target.name}.{'0' * 32}.tmp")
+                    left.write_bytes(arguments[0].read_bytes()[:700])
                 raise KeyboardInterrupt
             return originals[name](*arguments, **settings)
 
@@ -133,6 +137,42 @@ def test_finished_shards_are_kept_and_harmed_ones_made_anew(segan, shards, tmp_p
     assert again.kept == 1
     assert tree(result.url) == expected
     assert [name for name in names if (folder / f"{name}.tar").stat().st_mtime_ns != times[name]] == names[:3]
+
+
+@pytest.mark.parametrize("moment", ["upload", "copyfile", "write_bytes"])
+def test_the_same_job_twice_at_once(segan, shards, tmp_path, tree, monkeypatch, moment):
+    """The second does all of its work while the first is about to store a shard, or has half of it in place."""
+    expected = tree(job(segan, shards, tmp_path / "whole").url)
+    module = shutil if moment == "copyfile" else storage
+    original, inner = getattr(module, moment), []
+
+    def call(*arguments, **settings):
+        if moment == "copyfile":
+            original(*arguments, **settings)
+        if not inner and "samples-00001" in str(arguments[:2]):
+            inner.append(None)
+            if moment == "copyfile":
+                os.utime(arguments[1], (time.time() + 60,) * 2)  # still being written while the other job ends
+            inner[0] = job(segan, shards, tmp_path / "out")
+        return None if moment == "copyfile" else original(*arguments, **settings)
+
+    monkeypatch.setattr(module, moment, call)
+    outer = job(segan, shards, tmp_path / "out")
+    assert (inner[0].digest, inner[0].outputs) == (outer.digest, outer.outputs)
+    assert tree(outer.url) == expected
+
+
+def test_a_complete_job_that_was_harmed_is_not_called_complete_until_it_is(segan, shards, tmp_path, monkeypatch):
+    result = job(segan, shards, tmp_path)
+    next(Path(result.url, "test").glob("samples-00002*.tar")).unlink()
+
+    def upload(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(storage, "upload", upload)
+    with pytest.raises(KeyboardInterrupt):
+        job(segan, shards, tmp_path)
+    assert not Path(result.url, "_SUCCESS").exists()
 
 
 def test_a_shard_of_another_job_is_not_taken_for_ours(segan, shards, tmp_path, tree):
@@ -175,7 +215,7 @@ def test_bad_images_become_rows_and_shift_nothing(segan, photos, tmp_path, tree,
     with_bad = job(segan, photos, tmp_path / "out")
     assert (with_bad.inputs, with_bad.outputs, with_bad.errors) == (9, 18, 1)
     (row,) = errors_of(with_bad.url)
-    assert (row["key"], row["shard"]) == ("broken", "train/samples-00000.tar")
+    assert (row["key"], row["shard"], row["kind"]) == ("broken", "train/samples-00000.tar", "SampleError")
     assert "can't be decoded" in row["error"]
     assert photos not in row["error"]
     expected = tree(with_bad.url)
@@ -196,14 +236,16 @@ def pixels_by_key(url):
             yield member.name.removesuffix(".png"), np.asarray(Image.open(tar.extractfile(member)))
 
 
-def test_more_errors_than_the_budget_end_the_job_which_goes_on_with_a_larger_one(segan, photos, tmp_path):
+def test_more_errors_than_the_budget_end_the_job_which_goes_on_with_a_larger_one(segan, photos, tmp_path, tree):
     with pytest.raises(DataError, match=r"More than 0 images .*--max-errors.*broken"):
         job(segan, photos, tmp_path, max_errors=0)
     assert not list(tmp_path.glob("*/_SUCCESS"))
     result = job(segan, photos, tmp_path, max_errors=1)
     assert result.errors == 1
+    whole = tree(result.url)
     with pytest.raises(DataError, match=r"such as train/samples-00000.tar broken"):  # of a shard that was kept
         job(segan, photos, tmp_path, max_errors=0)
+    assert tree(result.url) == whole
 
 
 def test_a_damaged_sample_of_a_dataset_is_a_row(segan, shards, tmp_path, tree, errors_of):
@@ -216,7 +258,13 @@ def test_a_damaged_sample_of_a_dataset_is_a_row(segan, shards, tmp_path, tree, e
     assert (result.inputs, result.errors) == (39, 1)
     (row,) = errors_of(result.url)
     assert row["key"] == "s012"
-    assert "CRC-32" in row["error"]
+    assert (row["kind"], "CRC-32" in row["error"]) == ("ShardError", True)
+    flip_byte(shard, 600)  # repaired, to the same digest
+    assert job(segan, str(copy), tmp_path / "out").errors == 0
+    assert (
+        tree(result.url)["test/" + Path(shard).name]
+        == tree(job(segan, shards, tmp_path / "whole").url)["test/" + Path(shard).name]
+    )
     shard.unlink()
     with pytest.raises(DataError, match="missing"):
         job(segan, str(copy), tmp_path / "other")
