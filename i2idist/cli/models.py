@@ -51,14 +51,17 @@ def register(
 ) -> None:
     """Register a model with MLflow, under the alias `candidate`. The same model again keeps its version."""
     from i2idist.tracking.place import tracking_uri as place
+    from i2idist.tracking.registry import check_alias, check_model_name
     from i2idist.tracking.registry import register as register_model
+    from i2idist.tracking.settings import shown
 
+    check_model_name(name)  # before a run's model is exported
+    check_alias(alias)
     where = place(tracking_uri, root)
     with _folder_of(model, root, which) as folder:
         version = register_model(folder, name, run_id=run_id, alias=alias, uri=where)
-    _print(
-        as_json, f"models:/{name}/{version} is models:/{name}@{alias}", name=name, version=version, tracking_uri=where
-    )
+    text = f"models:/{name}/{version} is models:/{name}@{alias}"
+    _print(as_json, text, name=name, version=version, tracking_uri=shown(where))
 
 
 def promote(
@@ -72,10 +75,12 @@ def promote(
     """Make the candidate the champion, or give any version any alias."""
     from i2idist.tracking.place import tracking_uri as place
     from i2idist.tracking.registry import promote as promote_model
+    from i2idist.tracking.settings import shown
 
     where = place(tracking_uri, root)
     found = promote_model(name, to, version, uri=where)
-    _print(as_json, f"models:/{name}@{to} is version {found}", name=name, version=found, alias=to, tracking_uri=where)
+    text = f"models:/{name}@{to} is version {found}"
+    _print(as_json, text, name=name, version=found, alias=to, tracking_uri=shown(where))
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def export(
     experiment = folder.experiment()
     with ExitStack() as stack, torch.random.fork_rng(devices=[]):
         reader, _ = open_readers(experiment, 0, 1, stack)
-        method, domains, data = build(experiment, reader), reader.domains, reader.digest
+        method, domains, data = build(experiment, reader, from_sources=False), reader.domains, reader.digest
     return model.save(
         dest,
         method,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 import tempfile
 from collections.abc import Mapping
@@ -11,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlflow.artifacts
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
 from mlflow.entities.model_registry import ModelVersion
@@ -19,19 +16,16 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 import i2idist
-from i2idist import storage
 from i2idist.data.cache import default_folder
 from i2idist.errors import ConfigError, SourceError, nearest
-from i2idist.model import FILE_NAME, ModelCard, read_card
-from i2idist.tracking.packaging import FOLDER, package_sha256, write_mlflow_model
+from i2idist.model import ModelCard, read_card
+from i2idist.tracking.fetch import DIGEST, LOGGED, NAMED, OF_RUN, fetch, model_digest
+from i2idist.tracking.packaging import package_sha256, write_mlflow_model
 from i2idist.tracking.place import ABSENT, connect, default_tracking, experiment_id, mlflow_errors, tracking_uri
 from i2idist.tracking.settings import Tracking, shown
 
 CANDIDATE, CHAMPION = "candidate", "champion"
-_DIGEST = "model_sha256"
-_NAMED = re.compile(r"models:/([^/@]+)(?:@([^/]+)|/([0-9]+))")
-_LOGGED = re.compile(r"models:/(m-[0-9a-f]{32})")
-_OF_RUN = re.compile(r"runs:/([0-9a-f]{32})/(.+)")
+_LISTED = 1000
 
 
 @dataclass(frozen=True)
@@ -67,7 +61,7 @@ def register(
     Args:
         model_url: what `i2idist.model.save` or `i2idist.launch.export` wrote, at any storage URL.
         name: the registered model's name, made where absent.
-        run_id: the MLflow run that made it; by default the one that the model's lineage names.
+        run_id: the MLflow run that made it; by default the one that the model's lineage names, if MLflow has it here.
         tags: kept with the version, besides method, run, checkpoint, dataset digest and package version.
         alias: given to the version; None: none.
         uri: the tracking server or database, see `tracking_uri`.
@@ -76,16 +70,18 @@ def register(
         The version.
 
     Raises:
-        ConfigError: a name that the registry refuses.
-        SourceError: there is no model at `model_url`.
+        ConfigError: a name or an alias that the registry refuses.
+        SourceError: there is no model at `model_url`, or no run `run_id`.
         TrackingError: MLflow can't be reached, or refuses.
     """
     check_model_name(name)
+    if alias:
+        check_alias(alias)
     where = tracking_uri(uri)
-    card, digest = read_card(model_url), _digest(model_url)
-    run_id = run_id or card.lineage.get("mlflow_run_id")
+    card, digest = read_card(model_url), model_digest(model_url)
     with mlflow_errors(f"register {model_url} as '{name}'", where):
         client = connect(where)
+        run_id = run_id or _run_of(client, card)
         version = _version_with(client, name, digest)
         if version is None:
             labels = {**_tags(card, digest), **(tags or {})}
@@ -112,9 +108,11 @@ def promote(
         The version.
 
     Raises:
+        ConfigError: an alias that the registry refuses.
         SourceError: there is no such model, version or alias.
-        TrackingError: MLflow can't be reached, or refuses the alias.
+        TrackingError: MLflow can't be reached.
     """
+    check_alias(alias)
     client = connect(where := tracking_uri(uri))
     found = _find(client, where, name, source if version is None else None, version)
     with mlflow_errors(f"give the alias '{alias}' to version {found.version} of '{name}'", where):
@@ -138,7 +136,7 @@ def resolve(model_uri: str, *, uri: str | None = None, cache: Path | None = None
     where = tracking_uri(uri)
     client = connect(where)
     pinned, version = _pin(client, where, model_uri)
-    folder = str(_fetch(client, pinned, where, cache or default_folder().parent / "models"))
+    folder = str(fetch(client, pinned, where, cache or default_folder().parent / "models"))
     run_id = version.run_id if version else read_card(folder).lineage.get("mlflow_run_id")
     return ResolvedModel(
         uri=pinned,
@@ -155,23 +153,32 @@ def check_model_name(name: str) -> None:
     Raises:
         ConfigError: it is empty, or has other characters than letters, digits, dashes and underscores.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}", name) or _LOGGED.fullmatch(f"models:/{name}"):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}", name) or LOGGED.fullmatch(f"models:/{name}"):
         raise ConfigError(
             f"'{name}' can't name a registered model: use 1 to 200 letters, digits, dashes and underscores, "
             "a letter or digit first."
         )
 
 
-def _digest(model_url: str) -> str:
-    """SHA-256 of `model.json`, which names the weights by theirs: it stands for the whole model."""
-    return hashlib.sha256(storage.read_bytes(storage.join(model_url, FILE_NAME))).hexdigest()
+def check_alias(alias: str) -> None:
+    """Refuse an alias that registries or URIs can't hold.
+
+    Raises:
+        ConfigError: it is empty, has other characters than letters, digits, dashes and underscores, or looks like a
+            version.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,200}", alias) or re.fullmatch(r"(?i)latest|v?[0-9]+", alias):
+        raise ConfigError(
+            f"'{alias}' can't be an alias: use 1 to 200 letters, digits, dashes and underscores, neither 'latest' nor "
+            "a number such as 'v1'."
+        )
 
 
 def _tags(card: ModelCard, digest: str) -> dict[str, str]:
     kept = ("run", "checkpoint", "dataset_digest", "code")
     known = {key: str(card.lineage[key]) for key in kept if card.lineage.get(key)}
     return {
-        _DIGEST: digest,
+        DIGEST: digest,
         "weights_sha256": card.weights_sha256,
         "format_version": str(card.format_version),
         "method": card.method,
@@ -181,8 +188,21 @@ def _tags(card: ModelCard, digest: str) -> dict[str, str]:
     }
 
 
+def _run_of(client: MlflowClient, card: ModelCard) -> str | None:
+    """The run that the model's lineage names; None where it was tracked elsewhere."""
+    found = card.lineage.get("mlflow_run_id")
+    if found is None:
+        return None
+    try:
+        return str(client.get_run(found).info.run_id)
+    except MlflowException as error:
+        if error.error_code not in ABSENT:
+            raise
+        return None
+
+
 def _version_with(client: MlflowClient, name: str, digest: str) -> str | None:
-    found = client.search_model_versions(f"name = '{name}' and tags.{_DIGEST} = '{digest}'")
+    found = client.search_model_versions(f"name = '{name}' and tags.{DIGEST} = '{digest}'")
     return max((str(version.version) for version in found), key=int, default=None)
 
 
@@ -248,11 +268,15 @@ def _find(client: MlflowClient, uri: str, name: str, alias: str | None, version:
 
 
 def _absent(client: MlflowClient, uri: str, name: str, wanted: str) -> str:
-    models = {model.name: model for model in client.search_registered_models()}
-    if name not in models:
-        return f"There is no registered model '{name}' in {shown(uri)}.{nearest(name, models)}"
+    try:
+        model = client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code not in ABSENT:
+            raise
+        known = [model.name for model in client.search_registered_models(max_results=_LISTED)]
+        return f"There is no registered model '{name}' in {shown(uri)}.{nearest(name, known)}"
     versions = sorted((int(v.version) for v in client.search_model_versions(f"name = '{name}'")), reverse=True)
-    aliases = ", ".join(f"{alias} = {version}" for alias, version in models[name].aliases.items())
+    aliases = ", ".join(f"{alias} = {version}" for alias, version in model.aliases.items())
     return (
         f"The registered model '{name}' has no {wanted}. Its versions: {', '.join(map(str, versions)) or 'none'}; "
         f"its aliases: {aliases or 'none'}."
@@ -260,63 +284,12 @@ def _absent(client: MlflowClient, uri: str, name: str, wanted: str) -> str:
 
 
 def _pin(client: MlflowClient, uri: str, model_uri: str) -> tuple[str, ModelVersion | None]:
-    if named := _NAMED.fullmatch(model_uri):
+    if named := NAMED.fullmatch(model_uri):
         version = _find(client, uri, named[1], named[2], named[3])
         return f"models:/{version.name}/{version.version}", version
-    if _LOGGED.fullmatch(model_uri) or _OF_RUN.fullmatch(model_uri):
+    if LOGGED.fullmatch(model_uri) or OF_RUN.fullmatch(model_uri):
         return model_uri, None
     raise ConfigError(
         f"'{model_uri}' names no model: use models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID/PATH, or the URL of a "
         "model folder."
     )
-
-
-def _fetch(client: MlflowClient, pinned: str, uri: str, cache: Path) -> Path:
-    """Our model folder, fetched from MLflow into the cache, where it appears when it is whole."""
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=cache) as folder:
-        with mlflow_errors(f"fetch {pinned}", uri):
-            location = _location(client, pinned)
-            fetched = mlflow.artifacts.download_artifacts(
-                artifact_uri=location, dst_path=folder, tracking_uri=uri, registry_uri=uri
-            )
-        own = _own_folder(Path(fetched), pinned)
-        kept = cache / _digest(str(own))
-        card = read_card(str(own))
-        if not _is_whole(kept, card):
-            with suppress(FileNotFoundError):
-                os.replace(kept, Path(folder, "harmed"))
-            with suppress(OSError):  # another process put it there meanwhile
-                os.replace(own, kept)
-    return kept
-
-
-def _is_whole(kept: Path, card: ModelCard) -> bool:
-    """Whether the cached model, which `model.json` names, still has its weights."""
-    weights = kept / card.weights
-    if not weights.exists():
-        return False
-    with weights.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == card.weights_sha256
-
-
-def _location(client: MlflowClient, pinned: str) -> str:
-    """Where the files are. MLflow would resolve these URIs at its default tracking URI, whatever the client's."""
-    if named := _NAMED.fullmatch(pinned):
-        found = str(client.get_model_version_download_uri(named[1], named[3]))
-        return _location(client, found) if _LOGGED.fullmatch(found) else found
-    if logged := _LOGGED.fullmatch(pinned):
-        return str(client.get_logged_model(logged[1]).artifact_location)
-    run_id, path = pinned.removeprefix("runs:/").split("/", 1)
-    run = client.get_run(run_id)
-    outputs = run.outputs.model_outputs if run.outputs else []
-    models = [client.get_logged_model(output.model_id) for output in outputs]
-    of_name = [str(model.artifact_location) for model in models if model.name == path]
-    return of_name[-1] if of_name else f"{run.info.artifact_uri}/{path}"
-
-
-def _own_folder(fetched: Path, pinned: str) -> Path:
-    for folder in (fetched / "artifacts" / FOLDER, fetched):
-        if (folder / FILE_NAME).exists():
-            return folder
-    raise SourceError(f"{pinned} is no model of i2idist: it has no {FILE_NAME}.")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 import i2idist
 from i2idist.errors import ConfigError, SourceError, TrackingError
 from i2idist.model import load
+from i2idist.tracking import fetch
 from i2idist.tracking.place import client_of, default_tracking, experiment_id, tracking_uri
 from i2idist.tracking.registry import promote, register, resolve
 from tests.cli.test_main import run as command
@@ -190,6 +192,46 @@ def test_a_model_that_was_harmed_in_the_cache_is_mended(models, tmp_path, harm):
     harm(next(found.glob("weights-*")))
     load(resolve("models:/digits/1", cache=tmp_path).folder_url)
     assert [path.name for path in tmp_path.iterdir()] == [found.name]
+
+
+def test_a_model_in_the_cache_is_not_fetched_again(models, place, tmp_path, client):
+    found = resolve("models:/digits/1", cache=tmp_path)
+    logged = client.get_logged_model(client.get_model_version("digits", "1").source.removeprefix("models:/"))
+    artifacts = Path(logged.artifact_location.removeprefix("file://"))
+    artifacts.rename(tmp_path / "away")
+    try:
+        for uri in ("models:/digits@champion", f"models:/{logged.model_id}"):
+            assert resolve(uri, cache=tmp_path).folder_url == found.folder_url
+        with pytest.raises(SourceError, match="fetch models:/digits/1"):
+            resolve("models:/digits/1", cache=tmp_path / "empty")
+    finally:
+        (tmp_path / "away").rename(artifacts)
+
+
+def test_the_cache_keeps_to_its_limit(models, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "CACHE_BYTES", 1)
+    first = Path(resolve("models:/digits/1", cache=tmp_path).folder_url)
+    second = Path(resolve("models:/digits/2", cache=tmp_path).folder_url)
+    assert first.exists(), "it was used within the hour"
+    os.utime(first, (0, 0))
+    shutil.rmtree(second)
+    resolve("models:/digits/2", cache=tmp_path)
+    assert list(tmp_path.iterdir()) == [second]
+
+
+def test_a_model_whose_run_was_tracked_elsewhere_is_registered_without_it(models, place, client):
+    save_tiny(str(place / "third"), seed=4, mlflow_run_id="0" * 32)
+    assert register(str(place / "third"), "third") == "1"
+    assert not client.get_model_version("third", "1").run_id
+    client.delete_registered_model("third")
+
+
+@pytest.mark.parametrize("alias", ["latest", "v1", "7", "a b", "x/y", "Latest"])
+def test_aliases_that_cannot_be_are_refused_before_anything_is_stored(models, client, alias):
+    for action in (lambda: register(models[0], "new", alias=alias), lambda: promote("digits", alias)):
+        with pytest.raises(ConfigError, match=f"'{alias}' can't be an alias"):
+            action()
+    assert [model.name for model in client.search_registered_models()] == ["digits"]
 
 
 def test_a_server_that_is_away_is_told_at_once(models):

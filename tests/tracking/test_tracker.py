@@ -15,7 +15,7 @@ from i2idist import storage
 from i2idist.errors import TrackingError
 from i2idist.tracking import About, Tracking, deliver_rest, start_tracking
 from i2idist.tracking.journal import left_behind
-from i2idist.tracking.place import client_of, mlflow_errors
+from i2idist.tracking.place import client_of, experiment_id, mlflow_errors
 from i2idist.tracking.registry import promote
 from i2idist.tracking.run import JOURNAL
 from i2idist.tracking.server import Server, Target, connected
@@ -79,7 +79,7 @@ def test_at_another_place_a_run_goes_on_in_a_new_mlflow_run_and_is_found_again(p
 def test_killed_while_it_waits_for_mlflow_in_the_end_a_run_in_an_object_store_loses_nothing(place, memory_url):
     uri = place("there")
     client = client_of(uri)
-    run_id = client.create_run("0").info.run_id
+    run_id = client.create_run(experiment_id(client, uri, "i2idist")).info.run_id
     record = {"id": "a", "uri": NOWHERE, "experiment": "i2idist", "run_id": run_id}
     tracker = start(NOWHERE, memory_url, record)
     step(tracker, 1)
