@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import getpass
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from i2idist.data.manifest import Manifest
@@ -30,7 +28,7 @@ def about_run(
         "i2idist.run": folder.url,
         "i2idist.experiment_sha256": experiment.digest,
         "i2idist.data_sha256": manifest.digest,
-        "mlflow.source.name": Path(sys.argv[0]).name or "i2idist",
+        "mlflow.source.name": "i2idist",
         "mlflow.source.type": "JOB",
         "mlflow.user": _user(),
         "mlflow.note.content": _note(experiment, manifest, folder),

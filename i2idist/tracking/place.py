@@ -19,6 +19,7 @@ from i2idist.tracking.settings import SQLITE, chained, located, shown, without_p
 
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
 _DEFAULT = threading.Lock()
+_OF_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's pages then lead with runs, not with chats
 
 
 def tracking_uri(uri: str | None = None, root: str | None = None) -> str:
@@ -60,8 +61,9 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     if found:
         return str(found.experiment_id)
     beside = Path(uri.removeprefix(SQLITE)).resolve().parent / "mlartifacts"
+    artifacts = beside.as_uri() if uri.startswith(SQLITE) else None
     try:
-        return str(client.create_experiment(name, beside.as_uri() if uri.startswith(SQLITE) else None))
+        return str(client.create_experiment(name, artifacts, tags=_OF_TRAINING))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
