@@ -6,7 +6,8 @@ The catalog gives the references; runs, models and translations say the rest the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,17 @@ from sqlalchemy import or_
 from i2idist import storage
 from i2idist.catalog.models import Dataset, Job, Translation
 from i2idist.catalog.places import ancestors, is_place, place
-from i2idist.catalog.references import Link, check_key, is_model, is_run, last, model_link, run_link, translation_job
+from i2idist.catalog.references import (
+    Link,
+    check_key,
+    dataset_link,
+    is_model,
+    is_run,
+    last,
+    model_link,
+    run_link,
+    translation_job,
+)
 from i2idist.catalog.store import Catalog
 from i2idist.errors import CatalogError, StorageError
 
@@ -23,6 +34,8 @@ _DEPTH = 5
 """Folders above a file that are looked into for what it belongs to, where the catalog doesn't know."""
 _RUNS = 500
 """Runs, the newest, whose records are read to find those that trained on a dataset."""
+_AT_ONCE = 16
+"""Runs that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +67,13 @@ def trace(catalog: Catalog, uri: str) -> Lineage:
     Args:
         catalog: the catalog.
         uri: an image (`SHARD.tar#KEY` or `SHARD.tar/KEY`) or shard of a translation, or its folder; a model, registered
-            or saved; a run by name, folder, checkpoint or MLflow id; a dataset by name, folder or digest.
+            or saved; a run by name, folder, checkpoint or MLflow id; a dataset by name, digest, folder or a file in it.
 
     Raises:
         CatalogError: nobody knows it.
     """
     problem = None
-    for look in (_of_translation, _of_model, _of_run, _of_dataset, _of_unlisted_translation, _of_unlisted_run):
+    for look in _LOOKS:
         try:
             lineage = look(catalog, uri)
         except StorageError as error:  # what the catalog knows can be told all the same
@@ -260,12 +273,30 @@ def _dataset(catalog: Catalog, digest: str | None, url: str | None = None) -> Li
 
 
 def _of_dataset(catalog: Catalog, uri: str) -> Lineage | None:
-    names = or_(Dataset.name == uri, Dataset.url == place(uri), Dataset.digest == uri)
-    rows = catalog.datasets(names, limit=1)
-    if not rows:
-        return None
-    digest = rows[0].digest
-    runs = [run_link(job.run_url) for job in catalog.runs(limit=_RUNS) if job.run_url]
+    """A dataset by name or digest, or the one that a file or folder lies in."""
+    above = {place(uri), *_folders(uri)}
+    rows = catalog.datasets(or_(Dataset.name == uri, Dataset.digest == uri, Dataset.url.in_(above)), limit=None)
+    row = max(rows, key=lambda row: (len(row.url) if row.url in above else 0, row.id), default=None)
+    return _of_data(catalog, Link("dataset", row.name, row.as_dict())) if row else None
+
+
+def _of_unlisted_dataset(catalog: Catalog, uri: str) -> Lineage | None:
+    """One that the catalog doesn't know, as its manifest describes it."""
+    found = next(filter(None, map(dataset_link, _folders(uri)[:_DEPTH])), None)
+    return _of_data(catalog, found) if found else None
+
+
+def _of_data(catalog: Catalog, dataset: Link) -> Lineage:
+    digest = dataset.facts["digest"]
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        runs = threads.map(run_link, [job.run_url for job in catalog.runs(limit=_RUNS) if job.run_url])
     used = [run for run in runs if run.facts.get("dataset_digest") == digest]
     translated = catalog.translations(Translation.dataset_digest == digest, limit=None)
-    return Lineage(Link("dataset", rows[0].name, rows[0].as_dict()), (), (*used, *map(_translation, translated)))
+    return Lineage(dataset, (), (*used, *map(_translation, translated)))
+
+
+_LOOKS: tuple[Callable[[Catalog, str], Lineage | None], ...] = (
+    *(_of_translation, _of_model, _of_run, _of_dataset),
+    *(_of_unlisted_translation, _of_unlisted_run, _of_unlisted_dataset),
+)
+"""Where a lineage is looked for: first what the catalog knows, then what folders say of themselves."""

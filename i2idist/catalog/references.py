@@ -12,11 +12,13 @@ from typing import Any
 
 from i2idist import storage
 from i2idist.catalog.places import is_place
-from i2idist.errors import CatalogError, I2IError, SourceError, StorageError, nearest
+from i2idist.errors import CatalogError, I2IError, ManifestError, SourceError, StorageError, nearest
 from i2idist.recipe import parse_yaml
 
 _OF_MODELS = ("run", "run_url", "checkpoint", "dataset_digest", "mlflow_run_id")
 """What `model.json` may say of where the weights came from."""
+_OF_JOBS = {"digest", "model", "dataset_url", "dataset_digest", "options"}
+"""What `job.json` says of a translation, among else."""
 
 
 @dataclass(frozen=True)
@@ -155,17 +157,37 @@ def check_key(shard_url: str, member: str) -> str | None:
     """
     try:
         index = _json(f"{shard_url.removesuffix('.tar')}.json")
+        keys = index["keys"] if index else None
     except StorageError as error:
         return str(error)
-    if index is None:
+    except (ValueError, KeyError, TypeError) as error:
+        return f"The index of {shard_url} is damaged ({type(error).__name__}: {error})."
+    if keys is None:
         return f"{shard_url} is there no more."
     key = member.partition(".")[0]  # keys hold no dot
-    if key in index["keys"]:
+    if key in keys:
         return None
-    close = nearest(key, index["keys"])
+    close = nearest(key, keys)
     raise CatalogError(f"{shard_url} holds no image '{key}'.{'' if close.startswith(' Known') else close}")
 
 
 def translation_job(url: str) -> dict[str, Any] | None:
-    """What the translation in a folder says of itself; None where there is none."""
-    return _json(url, "job.json") if is_place(url) else None
+    """What the translation in a folder says of itself; None where there is none, or another's file of that name."""
+    try:
+        found = _json(url, "job.json")
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and found.keys() >= _OF_JOBS else None
+
+
+def dataset_link(url: str) -> Link | None:
+    """The dataset in a folder; None where there is none, or another's file of that name."""
+    if not storage.exists(storage.join(url, "manifest.json")):
+        return None
+    from i2idist.data.manifest import load_manifest  # brings torch
+
+    try:
+        found = load_manifest(url)
+    except ManifestError:
+        return None
+    return Link("dataset", found.name, {"url": url, "digest": found.digest, "role": found.role})

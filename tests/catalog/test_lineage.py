@@ -121,7 +121,8 @@ def test_from_a_model_a_dataset_and_a_folder_of_outputs(world):
         ["run", "dataset"],
         ["translation"],
     )
-    for name in ("edges", world.data, world.manifest.digest):
+    shard = f"{world.data}/{world.manifest.pool('test', 'a').shards[0].name}"
+    for name in ("edges", world.data, f"{world.data}/", shard, f"{shard}#e00000", world.manifest.digest):
         data = trace(world.catalog, name)
         assert (data.subject.kind, data.subject.name) == ("dataset", "edges")
         assert [(link.kind, link.name) for link in data.uses] == [
@@ -140,6 +141,30 @@ def test_a_translation_that_the_catalog_never_heard_of_speaks_for_itself(world, 
         assert "The catalog lists no shard" in found.subject.problem
         assert trace(catalog, world.out).subject.kind == "translation"
         assert trace(catalog, f"{world.run}/checkpoints").subject.facts["url"] == world.run
+        catalog.start_job("train", "first", run_url=world.run)
+        for place in (world.data, f"{world.data}/test"):
+            data = trace(catalog, place)
+            assert (data.subject.facts["digest"], kinds(data.uses)) == (world.manifest.digest, ["run"])
+
+
+@pytest.mark.parametrize("name", ["job.json", "manifest.json"])
+@pytest.mark.parametrize("content", ["{}", "[1]", "no JSON"])
+def test_files_of_other_programs_are_not_taken_for_ours(world, tmp_path, name, content):
+    (tmp_path / "a").mkdir()
+    (tmp_path / name).write_text(content)
+    with pytest.raises(CatalogError, match="knows nothing named"):
+        trace(world.catalog, str(tmp_path / "a"))
+
+
+def test_a_damaged_index_is_said(world, tmp_path):
+    copy = tmp_path / "out"
+    shutil.copytree(world.out, copy)
+    shard = shard_of(str(copy))
+    (copy / shard).with_suffix(".json").write_text("{")
+    with Catalog(f"sqlite:///{tmp_path}/c.db") as catalog:
+        number = catalog.start_translation("b" * 64, world.model, None, world.data, "c" * 64, str(copy), {})
+        catalog.record_shard(number, shard, "done", 3, "d" * 64)
+        assert "is damaged (JSONDecodeError" in trace(catalog, f"{copy}/{shard}#k").subject.problem
 
 
 def test_what_is_gone_is_said(world, tmp_path):
