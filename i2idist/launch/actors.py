@@ -6,6 +6,7 @@ An actor that dies is replaced and its item given to another; a deliberate error
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
@@ -20,6 +21,8 @@ from i2idist.launch.ray import cluster
 from i2idist.launch.reap import reap
 
 _POLL_S = 0.3
+_SLOW_S = 30.0
+"""How long nobody says anything about workers that aren't ready."""
 
 
 class _Item(Protocol):
@@ -129,6 +132,7 @@ class _Pool:
         self._make, self._needs, self._say = ray.put(make), needs, say
         self._waiting, self._left = deque(items), len(items)
         self._failures_left = max_failures
+        self._waits_since: float | None = time.monotonic()
         self._progress: Any = ray.remote(num_cpus=0)(_Progress).remote()
         self._busy: dict[Any, tuple[Any, Any]] = {}
 
@@ -137,6 +141,7 @@ class _Pool:
             self._start()
         while self._left:
             done, _ = ray.wait(list(self._busy), timeout=_POLL_S)
+            self._tell_of_waiting()
             for number, far in ray.get(self._progress.pull.remote()).items():
                 report(number, far)
             for reference in done:
@@ -145,6 +150,13 @@ class _Pool:
                 if found is not None:
                     self._left -= 1
                     yield found
+
+    def _tell_of_waiting(self) -> None:
+        """Ray waits without a word for room that a busy or small cluster may never have."""
+        if self._waits_since and time.monotonic() - self._waits_since > _SLOW_S:
+            self._waits_since = None
+            needs = f"{self._needs['num_cpus']} free cores" + (" and a GPU" if self._needs["num_gpus"] else "")
+            self._say(f"Still waiting for a worker, which takes a node with {needs}: see `ray status`.")
 
     def close(self) -> None:
         """End the actors that are at work; the others end with their handles."""
@@ -170,6 +182,7 @@ class _Pool:
             ray.kill(actor)
             self._replace(item, error)
             return None
+        self._waits_since = None
         if self._waiting:
             following = self._waiting.popleft()
             self._busy[actor.work.remote(following)] = (actor, following)

@@ -26,6 +26,7 @@ FOLDER_ITEM = 256
 
 _HASHERS = 8
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_MAX_NAME = 64  # as of datasets that are packed
 _CODE_DIGITS = 8  # room in a key for the number of a code
 
 
@@ -67,7 +68,7 @@ class Inputs:
 
     Attributes:
         url: the dataset's, or the folder's.
-        name: the dataset's; for a folder, its last part.
+        name: the dataset's; for a folder, its last part, cut to the length of those.
         role: the dataset's; `images` for a folder.
         digest: the dataset's; for a folder, of the names and contents of its images.
         domain: whose images are read; None for a folder.
@@ -172,7 +173,7 @@ def _folder(url: str, split: str | None) -> Inputs:
             shard = f"{name}/samples-{number:05d}.tar"
             items.append(Item(len(items), name, shard, start, len(part), _digest(part), part))
     digest = hashlib.sha256("".join(f"{item.name} {item.sha256}\n" for item in items).encode()).hexdigest()
-    return Inputs(url, url.rstrip("/").rsplit("/", 1)[-1], "images", digest, None, "none", (), tuple(items))
+    return Inputs(url, url.rstrip("/").rsplit("/", 1)[-1][:_MAX_NAME], "images", digest, None, "none", (), tuple(items))
 
 
 def _refuse_doubles(samples: Sequence[Sample]) -> None:

@@ -11,6 +11,7 @@ OUT/<model>-<job digest>/job.json          what the digest was taken of, and the
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -133,12 +134,14 @@ def translate(
         raise ConfigError(f"launcher is {launcher!r}: it is 'ray' or 'local'.")
     if workers is not None and (workers < 1 or (launcher == "local" and workers > 1)):
         raise ConfigError(f"workers is {workers}: it is at least 1, and 1 for launcher=local.")
+    options = options or Options()
+    _check_device(options, launcher)
     begun, clock = time.time(), time.monotonic()
     job = make_job(
         model_uri,
         _resolved(dataset_url),
         out_url,
-        options or Options(),
+        options,
         split=split,
         domain=domain,
         max_errors=max_errors,
@@ -155,6 +158,16 @@ def translate(
         with storage.patience(PATIENCE_S):
             digest = finish(job, results, begun)
     return _summary(job, results, digest, time.monotonic() - clock)
+
+
+def _check_device(options: Options, launcher: str) -> None:
+    """A cluster may have the GPU that this machine lacks; a Ray of our own would wait for it for ever."""
+    is_elsewhere = launcher == "ray" and bool(os.environ.get("RAY_ADDRESS"))
+    if options.device == "cuda" and not is_elsewhere and not torch.cuda.is_available():
+        raise ConfigError(
+            "device is 'cuda', and torch finds no CUDA device here. Use --device cpu, or set RAY_ADDRESS to a cluster "
+            "that has GPUs."
+        )
 
 
 def _resolved(url: str) -> str:

@@ -150,6 +150,18 @@ def test_workers_that_die_again_and_again_end_the_work(ray):
     assert len(told) == 1
 
 
+def test_a_worker_that_the_cluster_has_no_room_for_is_told(ray, monkeypatch):
+    monkeypatch.setattr(actors, "_SLOW_S", 0.5)
+
+    def say(message):
+        raise RunError(message)
+
+    items = [Item(0, "test", "test/a-00000.tar", 0, 1, "")]
+    work = actors.work_off(print, items, workers=1, threads=512, gpu=False, report=lambda *_: None, say=say)
+    with pytest.raises(RunError, match="Still waiting for a worker, which takes a node with 512 free cores: see"):
+        list(work)
+
+
 @pytest.mark.slow
 def test_a_killed_driver_leaves_no_process_and_the_next_one_finishes(model, data, whole, tmp_path):
     command = [sys.executable, "-m", "i2idist.cli", "translate", model, data, str(tmp_path / "out")]

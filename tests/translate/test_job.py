@@ -313,6 +313,11 @@ def test_an_output_that_is_not_finite_is_an_error_of_that_image(segan, shards, t
         ({"workers": 2}, "workers is 2"),
         ({"max_errors": -1}, "max_errors is -1"),
         ({"options": Options(target="a")}, "'a'|channels"),
+        pytest.param(
+            {"options": Options(device="cuda")},
+            "no CUDA device here. Use --device cpu",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
         ({"options": Options(size=(17, 16))}, "multiples"),
     ],
 )
