@@ -26,6 +26,7 @@ from i2idist.typed import Check
 MAY_CHANGE = (
     "train.total_images",
     "train.log_every_images",
+    "train.preview_every_images",
     "train.validate_every_images",
     "train.validation_images",
     "train.checkpoint_every_images",

@@ -20,7 +20,8 @@ class Tracking:
         uri: the tracking server or database; None: MLFLOW_TRACKING_URI, or `mlflow.db` beside local runs.
         experiment: the MLflow experiment that the run belongs to.
         offline: start without MLflow; what happens is kept in the run folder, to be delivered later.
-        pictures: log translations of a few fixed inputs whenever training validates or saves.
+        pictures: log translations of a few fixed inputs at the start, every `train.preview_every_images`, and whenever
+            training validates or saves.
         parent: the MLflow run that this one is nested under.
         system_metrics: log processor, memory and device use as well.
         wait_s: how long the end of training waits for an MLflow that is away.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from i2idist.data.batches import Batch
-from i2idist.errors import ConfigError
+from i2idist.errors import I2IError
 from i2idist.tracking.run import Tracker
 from i2idist.train.loop import Watcher
 from i2idist.train.trainer import Trainer
@@ -16,7 +16,7 @@ _LOG = logging.getLogger("i2idist")
 
 
 class TrackingWatcher(Watcher):
-    """Draws pictures whenever training pauses, and keeps the undelivered journal in checkpoints."""
+    """Draws pictures when training gives it a look, and keeps the undelivered journal in checkpoints."""
 
     def __init__(self, tracker: Tracker, inputs: Callable[[], Batch], seed: int) -> None:
         """Track with `tracker`; pictures show the first inputs of what `inputs` reads, with codes keyed by `seed`."""
@@ -41,7 +41,7 @@ class TrackingWatcher(Watcher):
             return
         try:
             picture = self._pictures.interpolation(trainer) if final else self._pictures.grid(trainer)
-        except ConfigError as error:  # images that no picture can show are no reason to stop training
+        except I2IError as error:  # images that can't be shown, or read, are no reason to stop training
             _LOG.warning("No pictures for MLflow: %s", error)
             self._pictures = None
             return

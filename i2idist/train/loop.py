@@ -68,7 +68,10 @@ class Watcher:
         """Training goes on at `images`, from a checkpoint of which this is `rest`."""
 
     def look(self, trainer: Trainer, final: bool) -> None:
-        """Training pauses: after a validation, before a checkpoint, and at its end. It may change nothing."""
+        """Look at the training, and change nothing of it.
+
+        At its start, every `preview_every_images`, after a validation, before a checkpoint, and `final`ly.
+        """
 
 
 def fit(
@@ -138,6 +141,8 @@ def _run(
         loop.step(stream)
         if _crossed(before, loop.trainer.images, training.log_every_images):
             loop.log(start, started)
+        if _crossed(before, loop.trainer.images, training.preview_every_images):
+            loop.look()
         if validation and _crossed(before, loop.trainer.images, training.validate_every_images):
             loop.validate(validation())
             if training.patience and loop.best.validations_since >= training.patience:
@@ -188,10 +193,12 @@ class _Loop:
             if self._comm.rank == 0:
                 self._watcher.restore(rest, self.trainer.images)
             self._tell("resumed", checkpoint=self._saved)
-        elif initial is not None:
+            return
+        if initial is not None:
             self._on_rank_0(lambda: copy_into(self.trainer.method.state_dict(), initial(), "init_from"))
             self._comm.broadcast(list(self.trainer.method.state_dict().values()))
             self.trainer.restart_averages()
+        self.look()
 
     def _on_rank_0(self, function: Callable[[], Any]) -> Any:
         """Call on rank 0; its error is raised on every rank, so that none waits for it in vain."""
@@ -248,7 +255,7 @@ class _Loop:
         values = validate(self.trainer, batches, self._comm, self._seed)
         training = self.trainer.training
         self._tell("validation", **values)
-        self._look()
+        self.look()
         if training.best_metric is None:
             return
         if training.best_metric not in values:
@@ -274,7 +281,7 @@ class _Loop:
                 f"Workers' states differ at {self.trainer.images} images, which the trainer excludes by construction: "
                 "a loss or network of the method must change state without `Step.comm`. Nothing was saved."
             )
-        self._look()
+        self.look()
         if self._comm.rank == 0:
             state = self.trainer.state()
             begun = time.perf_counter()
@@ -288,8 +295,8 @@ class _Loop:
 
     def end(self, stopped: Literal["done", "stop", "early"], start: int, started: float) -> Outcome:
         """Write the last checkpoint and sum up."""
-        self._look()
-        self._look(final=True)
+        self.look()
+        self.look(final=True)
         self.save()
         self._on_rank_0(self._checkpoints.wait)
         outcome = Outcome(
@@ -304,7 +311,7 @@ class _Loop:
         self._tell("done", **asdict(outcome))
         return outcome
 
-    def _look(self, final: bool = False) -> None:
+    def look(self, final: bool = False) -> None:
         """Let the watcher look, at each number of images once, and in the end in any case."""
         if self._comm.rank == 0 and (final or self._looked_images != self.trainer.images):
             self._watcher.look(self.trainer, final)

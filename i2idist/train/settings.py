@@ -23,6 +23,8 @@ class Training:
         ema_half_life_images: half-life of the moving average of parameters, for players that keep one; None: none is
             kept.
         log_every_images: interval of logged metrics.
+        preview_every_images: interval of pictures for tracking, besides those at the start, at validations and at
+            checkpoints; None: only those.
         validate_every_images: interval of validation; None: never.
         validation_images: at most so many samples of the validation split are used; None: all.
         checkpoint_every_images: interval of checkpoints; one more is written at the end and at a stop.
@@ -40,6 +42,7 @@ class Training:
     accumulate: int = 1
     ema_half_life_images: int | None = None
     log_every_images: int = 1000
+    preview_every_images: int | None = None
     validate_every_images: int | None = None
     validation_images: int | None = None
     checkpoint_every_images: int = 50_000
@@ -60,6 +63,7 @@ class Training:
             "accumulate",
             "ema_half_life_images",
             "log_every_images",
+            "preview_every_images",
             "validate_every_images",
             "validation_images",
             "checkpoint_every_images",

@@ -98,11 +98,11 @@ class Notes(Watcher):
 def test_a_watcher_looks_before_each_checkpoint_that_holds_its_state(tmp_path):
     first, second = Notes(), Notes()
     _fit(tmp_path, stop_at=32, watcher=first, validate_every_images=20)
-    assert first.looks == [[20, False], [32, False], [32, True]]
+    assert first.looks == [[0, False], [20, False], [32, False], [32, True]]
     assert first.restored is None
-    _fit(tmp_path, watcher=second, validate_every_images=20, checkpoint_every_images=None)
+    _fit(tmp_path, watcher=second, validate_every_images=20, preview_every_images=24, checkpoint_every_images=None)
     assert second.restored == (first.looks, 32)
-    assert second.looks == [[40, False], [60, False], [80, False], [80, True]]
+    assert second.looks == [[40, False], [48, False], [60, False], [72, False], [80, False], [80, True]]
 
 
 def test_best_is_kept_and_patience_ends(tmp_path):
