@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,17 +15,17 @@ from torch import Tensor
 
 from i2idist import storage
 from i2idist.data.batches import Labelled
-from i2idist.data.reader import DataSettings
+from i2idist.data.reader import DataSettings, Reader
 from i2idist.demo.progress import Say, Ticker
 from i2idist.metrics import perceptual
 from i2idist.metrics.classifier import Classifier, label_agreement, train_classifier
 from i2idist.model import Translator
 from i2idist.pictures import interpolated_codes, interpolation_headers, loss_curves, sheet
 from i2idist.train.loop import Event
-from i2idist.translate import Translated, open_labelled
 
 SHEET_INPUTS, SHEET_CODES, STRIP_STEPS = 12, 8, 9
 DIVERSITY_INPUTS = 100
+_BATCH = 64
 """Inputs that diversity is averaged over, as in the SEGAN paper's evaluation: the first ones of the test split."""
 
 
@@ -47,9 +48,21 @@ class Images:
     keys: list[str]
 
 
+@dataclass(frozen=True)
+class Translated:
+    """Inputs (N, C, H, W) with their labels (N,) and translations (N, K, C', H, W), all images float in [-1, 1]."""
+
+    inputs: Tensor
+    labels: Tensor
+    outputs: Tensor
+
+
 def images_of(settings: DataSettings, domain: str, split: str) -> Images:
     """Read a domain's images in a split, in the order of storage."""
-    reader = open_labelled(settings, domain, split)
+    settings = dataclasses.replace(settings, domains=(domain,))
+    reader = Reader(
+        settings, role=Labelled, batch_size=_BATCH, group_size=1, rank=0, world_size=1, seed=0, split=split
+    )
     try:
         batches = [batch for batch in reader.epoch() if isinstance(batch, Labelled)]
         keys = [key for batch in batches for key in reader.keys(batch)]

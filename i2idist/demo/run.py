@@ -14,7 +14,7 @@ from i2idist import launch, storage
 from i2idist.data.generated import resolve
 from i2idist.data.manifest import load_manifest
 from i2idist.data.reader import DataSettings
-from i2idist.demo.measures import Digits, classifier_of, draw, images_of, measure
+from i2idist.demo.measures import Digits, Translated, classifier_of, draw, images_of, measure
 from i2idist.demo.progress import Clock, Say, Ticker
 from i2idist.errors import DataError, RunError
 from i2idist.experiment import Experiment, read_experiment
@@ -22,7 +22,7 @@ from i2idist.model import Translator, load
 from i2idist.tracking import resolve_uri
 from i2idist.tracking.settings import shown
 from i2idist.train.loop import Event
-from i2idist.translate import Options, Progress, Translated, translate
+from i2idist.translate import Options, Progress, translate
 
 RECIPE = "segan_digits"
 RUN = "digits"
@@ -207,4 +207,4 @@ def _translate(
     if outputs.keys != [f"{key}-{code}" for key in inputs.keys for code in range(CODES)]:
         raise DataError(f"{result.url} doesn't hold {CODES} translations of each test digit in their order.")
     together = outputs.x.reshape(len(inputs.x), CODES, *outputs.x.shape[1:])
-    return Translated(inputs.keys, inputs.x, inputs.y, together), result.outputs
+    return Translated(inputs.x, inputs.y, together), result.outputs

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from i2idist.data.transforms import random_crop, random_flip, resize, to_unit
+from i2idist.data.transforms import random_crop, random_flip, resize, to_pixels, to_unit
 from i2idist.randomness import key_of, sample_keys
 from tests.data.samples import picture
 
@@ -15,6 +15,11 @@ def test_stored_pixels_span_minus_one_to_one():
     assert to_unit(np.array([0, 255], np.uint8)).tolist() == [-1.0, 1.0]
     assert to_unit(np.array([0, 65535], np.uint16)).tolist() == [-1.0, 1.0]
     assert to_unit(np.array([51], np.uint8)).item() == pytest.approx(-0.6)
+
+
+def test_pixels_round_to_the_nearest_level():
+    assert to_pixels(torch.tensor([[[-1.0, 0.0, 1.0]]])).tolist() == [[0, 128, 255]]
+    assert to_pixels(torch.zeros(3, 2, 5)).shape == (2, 5, 3)
 
 
 @pytest.mark.parametrize(("channels", "bits"), [(1, 8), (3, 8), (4, 8), (5, 8), (1, 16), (3, 16)])
