@@ -60,9 +60,7 @@ class Translated:
 def images_of(settings: DataSettings, domain: str, split: str) -> Images:
     """Read a domain's images in a split, in the order of storage."""
     settings = dataclasses.replace(settings, domains=(domain,))
-    reader = Reader(
-        settings, role=Labelled, batch_size=_BATCH, group_size=1, rank=0, world_size=1, seed=0, split=split
-    )
+    reader = Reader(settings, role=Labelled, batch_size=_BATCH, group_size=1, rank=0, world_size=1, seed=0, split=split)
     try:
         batches = [batch for batch in reader.epoch() if isinstance(batch, Labelled)]
         keys = [key for batch in batches for key in reader.keys(batch)]
