@@ -139,9 +139,11 @@ def _of_unlisted_translation(catalog: Catalog, uri: str) -> Lineage | None:
 
 
 def _of_outputs(catalog: Catalog, url: str) -> Lineage | None:
-    """A folder that translations were put into."""
+    """A folder that translations were put into, and that is nothing else."""
     rows = catalog.translations(Translation.out_url.startswith(f"{url}/", autoescape=True))
-    return Lineage(Link("folder", last(url), {"url": url}), (), tuple(map(_translation, rows))) if rows else None
+    if not rows or is_run(url) or is_model(url) or dataset_link(url):
+        return None
+    return Lineage(Link("folder", last(url), {"url": url}), (), tuple(map(_translation, rows)))
 
 
 def _translation(row: Translation) -> Link:

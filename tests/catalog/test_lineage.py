@@ -147,6 +147,14 @@ def test_a_translation_that_the_catalog_never_heard_of_speaks_for_itself(world, 
             assert (data.subject.facts["digest"], kinds(data.uses)) == (world.manifest.digest, ["run"])
 
 
+def test_translations_inside_a_run_model_or_dataset_dont_hide_it(world, tmp_path):
+    with Catalog(f"sqlite:///{tmp_path}/c.db") as catalog:
+        for kind, place in (("run", world.run), ("model", world.model), ("dataset", world.data)):
+            catalog.start_translation("b" * 64, world.model, None, world.data, "c" * 64, f"{place}/out/m-bbb", {})
+            assert trace(catalog, place).subject.kind == kind
+            assert trace(catalog, f"{place}/out").subject.kind == "folder"
+
+
 @pytest.mark.parametrize("name", ["job.json", "manifest.json"])
 @pytest.mark.parametrize("content", ["{}", "[1]", "no JSON"])
 def test_files_of_other_programs_are_not_taken_for_ours(world, tmp_path, name, content):
