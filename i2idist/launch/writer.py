@@ -124,9 +124,8 @@ class Writer(Follower):
         if not self._begun:
             self._begin(event)
         self._keep(event)
-        here = {"images": event["images"], "step": event["step"]}
         for message in self._notes:
-            self._keep({"event": "note", **here, "time": time.time(), "message": message})
+            self._note(message)
         self._notes = []
 
     def should_stop(self) -> bool:
@@ -172,10 +171,15 @@ class Writer(Follower):
         if self._tracker is None:
             return
         lost = isinstance(error, LeaseError)  # then run folder and MLflow run are another process's
+        if error is None and self._tracker.waits_for:
+            self._note(f"Training ended. Waiting up to {self._tracker.waits_for}.")
         message = self._tracker.close(failed=error is not None, keep=not lost)
         if message:
-            _LOG.warning("%s", message)
-            self._keep({"event": "note", **self._place, "time": time.time(), "message": message})
+            self._note(message)
+
+    def _note(self, message: str) -> None:
+        _LOG.warning("%s", message)
+        self._keep({"event": "note", **self._place, "time": time.time(), "message": message})
 
     def _keep(self, event: Event) -> None:
         self._place = {"images": event["images"], "step": event["step"]}

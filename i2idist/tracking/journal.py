@@ -23,6 +23,8 @@ _TRUNCATE_BYTES = 2**22
 _PICTURE_BYTES = 2**24
 """Pictures that a checkpoint carries at most, in base64: beyond that the oldest are left out."""
 
+_PICTURE = b'{"kind": "image", '
+
 
 class Journal:
     """An ordered queue of JSON lines, for one appending and one reading thread."""
@@ -74,16 +76,20 @@ class Journal:
         with self._lock:
             return self._read == self._size
 
-    def undelivered(self) -> list[Line]:
-        """The undelivered lines, for a checkpoint; of many pictures only the newest."""
+    def undelivered(self) -> str:
+        """The undelivered lines, for a checkpoint (see `parsed`); of many pictures only the newest.
+
+        Nothing is parsed, since training waits: without MLflow there may be very many.
+        """
         with self._lock:
-            lines = _lines(self._bytes(self._read, self._size))
+            lines = self._bytes(self._read, self._size).splitlines(keepends=True)
         kept, room = [], _PICTURE_BYTES
         for line in reversed(lines):
-            room -= len(line.get("png", ""))
-            if room >= 0 or "png" not in line:
+            is_picture = line.startswith(_PICTURE)
+            room -= len(line) if is_picture else 0
+            if room >= 0 or not is_picture:
                 kept.append(line)
-        return kept[::-1]
+        return b"".join(reversed(kept)).decode()
 
     def keep(self) -> None:
         """Put what is undelivered where it can be found later, should this process be killed from now on.
@@ -136,6 +142,11 @@ def left_behind(url: str) -> list[Line]:
         StorageError: it can't be read.
     """
     return _lines(storage.read_bytes(url)) if storage.exists(url) else []
+
+
+def parsed(text: str) -> list[Line]:
+    """The lines that `Journal.undelivered` gave."""
+    return _lines(text.encode())
 
 
 def merged(*journals: Iterable[Line]) -> list[Line]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,8 +36,8 @@ def start_line(about: About) -> Line:
     return {
         "kind": "start",
         "time": time.time(),
-        "params": dict(about.params),
-        "tags": dict(about.tags),
+        "params": {accepted(key): value for key, value in about.params.items()},
+        "tags": {accepted(key): value for key, value in about.tags.items()},
         "experiment": about.experiment,
         "dataset": _dataset(about.dataset) if about.dataset else None,
     }
@@ -55,3 +56,12 @@ def _dataset(about: Mapping[str, Any]) -> dict[str, str]:
         "source": json.dumps({"uri": about["url"]}),
         "profile": json.dumps(profile),
     }
+
+
+def accepted(key: str) -> str:
+    """A metric's, param's or tag's name as MLflow takes it: a name that it refused would stop all deliveries.
+
+    It refuses other characters than these, and paths with parts that are empty or dots.
+    """
+    parts = re.sub(r"[^\w.\-/ ]", "_", key)[:240].split("/")
+    return "/".join(part for part in parts if part.strip(".")) or "_"

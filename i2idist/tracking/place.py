@@ -19,9 +19,7 @@ from i2idist.tracking.settings import SQLITE, chained, located, shown, without_p
 
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
 _DEFAULT = threading.Lock()
-_OF_TRAINING = {
-    "mlflow.experimentKind": "custom_model_development"
-}  # else MLflow leads with chats
+_OF_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow leads with chats
 
 
 def tracking_uri(uri: str | None = None, root: str | None = None) -> str:

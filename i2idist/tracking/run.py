@@ -6,7 +6,6 @@ import base64
 import io
 import logging
 import os
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from i2idist import storage
 from i2idist.tracking.delivery import Delivery
-from i2idist.tracking.journal import Journal, Line, left_behind, merged
-from i2idist.tracking.page import About, start_line
+from i2idist.tracking.journal import Journal, Line, left_behind, merged, parsed
+from i2idist.tracking.page import About, accepted, start_line
 from i2idist.tracking.server import Server, Target, connected, unreachable
 from i2idist.tracking.settings import Tracking, chained, shown
 from i2idist.tracking.system import Sampler
@@ -138,6 +137,13 @@ class Tracker:
         """Whether pictures are wanted."""
         return self._settings.pictures
 
+    @property
+    def waits_for(self) -> str | None:
+        """What `close` would wait for, and how long, in words; None where MLflow answered when it was last told."""
+        if self._delivery is None or self._delivery.failure is None:
+            return None
+        return f"{self._settings.wait_s:g} s for MLflow at {shown(self._target.uri)} ({self._delivery.failure})"
+
     def record(self) -> dict[str, Any]:
         """What the run must remember for the next launch."""
         target = self._target
@@ -154,7 +160,7 @@ class Tracker:
 
     def restore(self, state: Mapping[str, Any] | None, images: int) -> None:
         """Take over what was undelivered at `images`, where training goes on. Later steps will be taken again."""
-        carried = state["journal"] if state else []
+        carried = parsed(state["journal"]) if state else []
         lines = (line for line in self._left if line.get("images", images + 1) <= images)
         for line in merged(carried, lines):
             if line["kind"] in ("metrics", "image"):
@@ -176,7 +182,7 @@ class Tracker:
         self._metrics(values, event["images"], event["time"])
 
     def _metrics(self, values: Mapping[str, float], images: int, when: float) -> None:
-        named = {_metric_name(key): value for key, value in values.items()}
+        named = {accepted(key): value for key, value in values.items()}
         self._journal.append({"kind": "metrics", "images": images, "time": when, "values": named})
 
     def picture(self, key: str, picture: Image, images: int) -> None:
@@ -236,12 +242,6 @@ class Tracker:
 
 def _record(target: Target, uri: str | None) -> dict[str, Any]:
     return {"id": target.identity, "uri": uri, "experiment": target.experiment, "run_id": target.run_id}
-
-
-def _metric_name(key: str) -> str:
-    """As MLflow takes it: it refuses other characters, and paths with empty parts or dots for parts."""
-    parts = re.sub(r"[^\w.\-/ ]", "_", key)[:250].split("/")
-    return "/".join(part for part in parts if part.strip(".")) or "_"
 
 
 def _undelivered(where: str, target: Target, delivery: Delivery | None) -> str | None:

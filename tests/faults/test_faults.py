@@ -104,7 +104,10 @@ def test_mlflow_is_gone_for_a_while(recipe, runs, mlflow, as_undisturbed):
 
 @pytest.mark.parametrize("back", ["before it resumes", "after it resumed"])
 def test_mlflow_is_gone_and_the_training_killed(recipe, runs, mlflow, as_undisturbed, back):
-    """Killed at 32 images, when the checkpoint at 24 is written; MLflow is away since 16."""
+    """Killed at 32 images, when the checkpoint at 24 is written; MLflow is away since 16.
+
+    Where it comes back after the training resumed, it does so at the last step but one.
+    """
     name = f"killed-{back.split()[0]}"
     arguments = [recipe(), name, runs, str(mlflow.folder), "16", "32"]
     victim = subprocess.run(
@@ -120,9 +123,8 @@ def test_mlflow_is_gone_and_the_training_killed(recipe, runs, mlflow, as_undistu
         mlflow.back()
         result = launch.resume(name, root=runs)
     else:
-        returning = threading.Timer(3.0, mlflow.back)
-        returning.start()
-        result = launch.resume(name, root=runs)
+        returning = threading.Thread(target=mlflow.back)
+        result = launch.resume(name, root=runs, on_event=at(44, returning.start))
         returning.join()
     as_undisturbed(result)
 

@@ -2,7 +2,7 @@ import threading
 
 from i2idist import storage
 from i2idist.tracking import journal as module
-from i2idist.tracking.journal import Journal, left_behind, merged
+from i2idist.tracking.journal import Journal, left_behind, merged, parsed
 
 
 def line(images, **values):
@@ -24,7 +24,7 @@ def test_lines_come_out_in_order_and_once(tmp_path):
     for each in lines[:20]:
         journal.append(each)
     first, offset = journal.peek()
-    assert journal.undelivered() == first == lines[:20]
+    assert parsed(journal.undelivered()) == first == lines[:20]
     journal.delivered(offset, first[-1])
     assert (journal.mark, journal.is_empty()) == (19, True)
     for each in lines[20:]:
@@ -70,12 +70,12 @@ def test_a_run_folder_that_is_lost_is_not_written(tmp_path):
 
 
 def test_a_checkpoint_carries_all_metrics_and_the_newest_pictures(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_PICTURE_BYTES", 25)
+    monkeypatch.setattr(module, "_PICTURE_BYTES", 2_500)
     journal = Journal(str(tmp_path / "j"))
     for n in range(4):
         journal.append(line(n))
-        journal.append({"kind": "image", "images": n, "time": 0.0, "key": "x", "png": "p" * 10})
-    carried = journal.undelivered()
+        journal.append({"kind": "image", "images": n, "time": 0.0, "key": "x", "png": "p" * 1_000})
+    carried = parsed(journal.undelivered())
     assert [each["images"] for each in carried if each["kind"] == "metrics"] == [0, 1, 2, 3]
     assert [each["images"] for each in carried if each["kind"] == "image"] == [2, 3]
 

@@ -11,17 +11,19 @@ from pathlib import Path
 import pytest
 
 from i2idist import launch
+from i2idist.data.generated import resolve
 from i2idist.errors import TrackingError
 from i2idist.launch.run_folder import RunFolder
+from i2idist.tracking.journal import parsed
 from i2idist.train.checkpoint import Checkpoints
 
 PICTURES = [
     (key, step, small)
-    for key, steps in (("interpolation", [48]), ("translations", [12, 24, 36, 48]))
+    for key, steps in (("interpolation", [48]), ("translations", [0, 12, 24, 36, 48]))
     for step in steps
     for small in (False, True)
 ]
-"""Key, step, and whether it is the thumbnail: at validations and checkpoints, and the codes in the end."""
+"""Key, step, and whether it is the thumbnail: at the start, validations and checkpoints, and the codes in the end."""
 
 
 class Crash(Exception):
@@ -147,7 +149,7 @@ def test_server_and_training_killed_lose_nothing(server, check_complete, picture
     server.kill()
     carried = Checkpoints(RunFolder(root, "x").checkpoints).newest()[1].rest["tracking"]
     assert len(carried["run_id"]) == 32
-    assert [line["images"] for line in carried["journal"] if line["kind"] == "image"][-1] == 24
+    assert [line["images"] for line in parsed(carried["journal"]) if line["kind"] == "image"][-1] == 24
     Path(root, "x", "mlflow.jsonl").unlink()  # as on another host: the checkpoint alone must do
     server.start(wait=False)
     result = launch.resume("x", root=root)
@@ -171,8 +173,9 @@ def test_what_could_not_be_told_is_told_later(server, check_complete, pictures, 
     first = launch.train(recipe, run="x", root=root, on_event=on_event)
     where = Path(root, "x", "mlflow.jsonl")
     assert first.stopped == "done"
-    assert len(notes) == 1
-    assert f"lies in {where}: `i2idist resume x` delivers it" in notes[0]
+    assert len(notes) == 2
+    assert notes[0].startswith(f"Training ended. Waiting up to 0.5 s for MLflow at {server.uri} (")
+    assert f"lies in {where}: `i2idist resume x` delivers it" in notes[1]
     assert where.exists()
     server.start()
     said = []
@@ -232,3 +235,14 @@ def test_tracking_changes_nothing_that_is_trained(server, tiny, root):
         recipe, run="plain", root=root, overrides={"tracking.offline": True, "tracking.pictures": False}
     )
     assert tracked.params_sha256 == plain.params_sha256
+
+
+def test_a_sample_that_only_pictures_need_may_be_damaged(tiny, root, tmp_path):
+    resolve("generated:edges?size=16&train=12&val=6&test=0", str(tmp_path / "generated"))
+    [shard] = (tmp_path / "generated").glob("*/val/*.tar")
+    shard.write_bytes(b"x" * shard.stat().st_size)
+    recipe = tiny(data={"cache_dir": str(tmp_path)}, train={"validate_every_images": None})
+    result = launch.train(recipe, run="x", root=root, overrides={"tracking.offline": True})
+    assert result.stopped == "done"
+    assert "No pictures for MLflow: Shard" in Path(RunFolder(root, "x").log(0)).read_text()
+    assert not any(line["kind"] == "image" for line in journal(root, "x"))

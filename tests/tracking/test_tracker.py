@@ -110,15 +110,30 @@ def test_who_lost_the_run_says_nothing_of_its_end(place, tmp_path):
     assert status(uri, failed.run_id) == "FAILED"
 
 
-@pytest.mark.parametrize(
-    ("key", "found"), [("G/l1 (ema)", "G/l1 _ema_"), ("/a//b/../c/", "a/b/c"), ("..", "_"), ("a.b/c-d", "a.b/c-d")]
-)
-def test_metrics_of_any_name_are_taken(place, tmp_path, key, found):
+def test_names_that_mlflow_refuses_are_changed_and_stop_nothing(place, tmp_path):
     uri = place("there")
-    tracker = start(uri, tmp_path / "run")
-    tracker.on_event({"event": "metrics", "images": 1, "time": 1.0, key: 0.5})
-    tracker.close()
-    assert client_of(uri).get_run(tracker.run_id).data.metrics == {found: 0.5}
+    names = {"G/l1 (ema)": "G/l1 _ema_", "/a//b/../c/": "a/b/c", "..": "_", "a.b/c-d": "a.b/c-d", "é" * 300: "é" * 240}
+    numbers = {name: float(n) for n, name in enumerate(names)}
+    about = About(name="x", params=numbers, tags=numbers, experiment="seed: 0")
+    tracker = start_tracking(Tracking(wait_s=5.0), uri, str(tmp_path / "run"), about, None)
+    tracker.on_event({"event": "metrics", "images": 1, "time": 1.0, **numbers})
+    assert tracker.close() is None
+    data = client_of(uri).get_run(tracker.run_id).data
+    assert data.metrics == {found: numbers[name] for name, found in names.items()}
+    assert data.params == {found: str(numbers[name]) for name, found in names.items()}
+    assert data.params.items() <= data.tags.items()
+
+
+def test_a_run_that_goes_on_has_its_dataset_once(place, tmp_path):
+    uri, record = place("there"), None
+    dataset = {"name": "pairs", "digest": "d" * 64, "url": "s3://team/pairs", "role": "paired"}
+    about = About(name="x", params={}, tags={}, experiment="", dataset=dataset)
+    for _ in range(2):
+        tracker = start_tracking(Tracking(wait_s=5.0), uri, str(tmp_path / "run"), about, record)
+        tracker.close()
+        record = tracker.record()
+    [found] = client_of(uri).get_run(tracker.run_id).inputs.dataset_inputs
+    assert found.dataset.digest == "d" * 36
 
 
 @pytest.mark.slow
