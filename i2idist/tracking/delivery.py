@@ -54,7 +54,7 @@ class Delivery:
         while not self._journal.is_empty() and not self._ended.is_set():
             lines, offset = self._journal.peek()
             self._server.deliver(lines)
-            self._journal.delivered(offset, lines[-1])
+            self._journal.delivered(offset)
             if self.failure:
                 _LOG.info("MLflow at %s is back.", shown(self._server.target.uri))
             self.failure = None

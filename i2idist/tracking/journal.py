@@ -27,7 +27,7 @@ _PICTURE = b'{"kind": "image", '
 
 
 class Journal:
-    """An ordered queue of JSON lines, for one appending and one reading thread."""
+    """An ordered queue of JSON lines, for any appending threads and one reading one."""
 
     def __init__(self, url: str) -> None:
         """Begin an empty journal, whose rest goes to `url` in the end."""
@@ -38,12 +38,6 @@ class Journal:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._path.open("w+b")
         self._read = self._size = 0
-        self._mark = -1
-
-    @property
-    def mark(self) -> int:
-        """The images of the last delivered line; -1 before any."""
-        return self._mark
 
     def append(self, line: Line) -> None:
         """Add a line."""
@@ -63,10 +57,10 @@ class Journal:
                 data = data[:whole] if whole else self._first_line(data)
         return _lines(data), self._read + len(data)
 
-    def delivered(self, offset: int, last: Line) -> None:
-        """Everything before `offset` is delivered, `last` at last."""
+    def delivered(self, offset: int) -> None:
+        """Everything before `offset` is delivered."""
         with self._lock:
-            self._read, self._mark = offset, int(last.get("images", self._mark))
+            self._read = offset
             if self._read == self._size > _TRUNCATE_BYTES:
                 self._file.truncate(0)
                 self._read = self._size = 0

@@ -151,12 +151,8 @@ class Tracker:
         return _record(target, uri)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold: the run, how far it is delivered, and what isn't."""
-        return {
-            "run_id": self.run_id,
-            "delivered_images": self._journal.mark,
-            "journal": self._journal.undelivered(),
-        }
+        """What a checkpoint must hold: the MLflow run, and what it hasn't been told."""
+        return {"run_id": self.run_id, "journal": self._journal.undelivered()}
 
     def restore(self, state: Mapping[str, Any] | None, images: int) -> None:
         """Take over what was undelivered at `images`, where training goes on. Later steps will be taken again."""
