@@ -128,7 +128,8 @@ def _open_writer(job: Job, experiment: Experiment, folder: RunFolder, tell: Call
     lease = Lease.acquire(folder.lease, job.session, job.driver, _LOG.warning)
     try:
         uri = job.tracking_uri or resolve_uri(experiment.tracking, job.root)
-        return Writer(folder, lease, tell, partial(start_tracking, experiment.tracking, uri, folder.url))
+        track = partial(start_tracking, experiment.tracking, uri, folder.url, confirm=lease.confirm)
+        return Writer(folder, lease, tell, track)
     except BaseException:
         lease.release()
         raise

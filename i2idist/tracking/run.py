@@ -57,7 +57,12 @@ def require_server(uri: str | None) -> None:
 
 
 def start_tracking(
-    settings: Tracking, uri: str | None, folder_url: str, about: About, record: Record | None
+    settings: Tracking,
+    uri: str | None,
+    folder_url: str,
+    about: About,
+    record: Record | None,
+    confirm: Callable[[], None] = lambda: None,
 ) -> Tracker:
     """Begin or continue tracking a run.
 
@@ -67,13 +72,15 @@ def start_tracking(
         folder_url: the run folder; an undelivered journal goes there.
         about: what the run page says.
         record: what an earlier launch's `Tracker.record` was; None for a new run.
+        confirm: raises where the run is another process's by now; nothing is delivered then.
 
     Raises:
         TrackingError: the MLflow run must be found or created, and MLflow doesn't answer.
     """
     journal_url = storage.join(folder_url, JOURNAL)
     left = left_behind(journal_url)
-    return Tracker(settings, _target(settings, uri, about.name, record, left), journal_url, about, record, left)
+    target = _target(settings, uri, about.name, record, left)
+    return Tracker(settings, target, journal_url, about, record, left, confirm)
 
 
 def _target(settings: Tracking, uri: str | None, name: str, record: Record | None, left: Sequence[Line]) -> Target:
@@ -111,6 +118,7 @@ class Tracker:
         about: About,
         record: Record | None,
         left: Sequence[Line],
+        confirm: Callable[[], None],
     ) -> None:
         """Made by `start_tracking`; `left` is what an earlier launch left undelivered."""
         self._settings, self._target, self._left = settings, target, left
@@ -124,7 +132,7 @@ class Tracker:
             self._restore_environment()
             raise
         self._journal.append(start_line(about))
-        self._delivery = Delivery(self._journal, server) if server else None
+        self._delivery = Delivery(self._journal, server, confirm) if server else None
         self._sampler = Sampler(self._metrics) if settings.system_metrics else None
 
     @property

@@ -12,8 +12,8 @@ import traceback
 import pytest
 
 from i2idist import storage
-from i2idist.errors import TrackingError
-from i2idist.tracking import About, Tracking, deliver_rest, start_tracking
+from i2idist.errors import LeaseError, TrackingError
+from i2idist.tracking import About, Tracking, deliver_rest, delivery, start_tracking
 from i2idist.tracking.journal import left_behind
 from i2idist.tracking.place import client_of, experiment_id, mlflow_errors
 from i2idist.tracking.registry import promote
@@ -44,8 +44,8 @@ def place(empty, tmp_path):
     return make
 
 
-def start(uri, folder, record=None, wait_s=20.0):
-    return start_tracking(Tracking(wait_s=wait_s), uri, str(folder), ABOUT, record)
+def start(uri, folder, record=None, wait_s=20.0, **how):
+    return start_tracking(Tracking(wait_s=wait_s), uri, str(folder), ABOUT, record, **how)
 
 
 def step(tracker, images):
@@ -108,6 +108,26 @@ def test_who_lost_the_run_says_nothing_of_its_end(place, tmp_path):
     failed.close(failed=True)
     assert status(uri, lost.run_id) == "RUNNING"
     assert status(uri, failed.run_id) == "FAILED"
+
+
+def test_a_process_that_was_cut_off_asks_if_the_run_is_still_its_own_before_it_delivers(place, tmp_path, monkeypatch):
+    uri, lost = place("there"), []
+
+    def confirm():
+        if lost:
+            raise LeaseError("It is another's.")
+
+    monkeypatch.setattr(delivery, "_CONFIRM_S", -1.0)
+    tracker = start(uri, tmp_path / "run", confirm=confirm)
+    step(tracker, 1)
+    deadline = time.monotonic() + 20.0
+    while not steps(uri, tracker.run_id) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    lost.append(True)
+    step(tracker, 2)
+    time.sleep(1.0)
+    tracker.close(failed=True, keep=False)
+    assert steps(uri, tracker.run_id) == [1]
 
 
 def test_names_that_mlflow_refuses_are_changed_and_stop_nothing(place, tmp_path):
