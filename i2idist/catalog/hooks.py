@@ -15,8 +15,10 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from i2idist.catalog import engine
+from i2idist.catalog.places import is_place
+from i2idist.catalog.references import dataset_link, run_link
 from i2idist.catalog.store import Catalog
-from i2idist.errors import CatalogError
+from i2idist.errors import CatalogError, StorageError
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -145,6 +147,20 @@ def launch(
         except BaseException as error:
             row.ended("failed", error=f"{type(error).__name__}: {error}".rstrip(": "))
             raise
+        recorder.put(lambda catalog: _note_data(catalog, run_url))
+
+
+def _note_data(catalog: Catalog, run_url: str) -> None:
+    """The dataset that a run's workers read, which may have been packed before there was a catalog."""
+    run = run_link(run_url).facts
+    if not run.get("dataset_digest") or not is_place(run["dataset_url"]):
+        return
+    try:
+        found = dataset_link(run["dataset_url"])
+    except StorageError as error:
+        raise CatalogError(f"The dataset of {run_url} can't be looked at: {error}") from error
+    if found and found.facts["digest"] == run["dataset_digest"]:
+        catalog.record_dataset(name=found.name, **found.facts)
 
 
 def stopping(run_url: str, *, root: str, say: Say) -> None:

@@ -190,4 +190,4 @@ def dataset_link(url: str) -> Link | None:
         found = load_manifest(url)
     except ManifestError:
         return None
-    return Link("dataset", found.name, {"url": url, "digest": found.digest, "role": found.role})
+    return Link("dataset", found.name, {"url": url, "digest": found.digest, "role": found.role, "counts": found.counts})

@@ -46,10 +46,7 @@ def _summary(url: str, manifest: Manifest) -> dict[str, Any]:
             {"name": d.name, "channels": d.channels, "bits": d.bits, "size": d.size and list(d.size)}
             for d in manifest.domains
         ],
-        "splits": {
-            split: {name: manifest.pool(split, name).count for pool in pools for name in pool.domains}
-            for split, pools in manifest.splits.items()
-        },
+        "splits": manifest.counts,
         "shards": sum(len(pool.shards) for pools in manifest.splits.values() for pool in pools),
         "bytes": sum(s.bytes for pools in manifest.splits.values() for pool in pools for s in pool.shards),
     }
@@ -80,9 +77,8 @@ def _report_new(url: str, manifest: Manifest, as_json: bool) -> None:
     """Report a dataset that was just made, and note it in the catalog."""
     from i2idist.catalog import hooks
 
-    counts = _summary(url, manifest)["splits"]
     say = partial(typer.secho, err=True, fg="yellow")
-    hooks.dataset(url, manifest.name, manifest.digest, manifest.role, counts, say=say)
+    hooks.dataset(url, manifest.name, manifest.digest, manifest.role, manifest.counts, say=say)
     _report(url, manifest, as_json)
 
 

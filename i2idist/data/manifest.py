@@ -128,6 +128,14 @@ class Manifest:
                 raise ValueError(f"split {split} lists a shard outside its folder")
         return self
 
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Samples by split and domain."""
+        return {
+            split: {domain: pool.count for pool in pools for domain in pool.domains}
+            for split, pools in self.splits.items()
+        }
+
     def pools(self, split: str) -> tuple[Pool, ...]:
         """The pools of a split.
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -75,6 +77,7 @@ class Inputs:
         label_kind: as in a manifest.
         labels: likewise.
         items: the work.
+        counts: samples of the whole dataset, by split and domain; of a folder, those that are translated, by split.
     """
 
     url: str
@@ -85,14 +88,17 @@ class Inputs:
     label_kind: str
     labels: tuple[str, ...]
     items: tuple[Item, ...]
+    counts: Mapping[str, Any]
 
     @property
-    def counts(self) -> dict[str, int]:
-        """Samples by split."""
-        counts: dict[str, int] = {}
-        for item in self.items:
-            counts[item.split] = counts.get(item.split, 0) + item.count
-        return counts
+    def total(self) -> int:
+        """Samples to translate."""
+        return sum(item.count for item in self.items)
+
+    @property
+    def splits(self) -> list[str]:
+        """Splits to translate, in their order."""
+        return list(dict.fromkeys(item.split for item in self.items))
 
     def without_items(self) -> Inputs:
         """A copy that is small however many files there are."""
@@ -142,6 +148,7 @@ def _packed(url: str, manifest: Manifest, source: Domain, split: str | None, dom
         label_kind=manifest.label_kind,
         labels=manifest.labels,
         items=tuple(items),
+        counts=manifest.counts,
     )
 
 
@@ -173,7 +180,17 @@ def _folder(url: str, split: str | None) -> Inputs:
             shard = f"{name}/samples-{number:05d}.tar"
             items.append(Item(len(items), name, shard, start, len(part), _digest(part), part))
     digest = hashlib.sha256("".join(f"{item.name} {item.sha256}\n" for item in items).encode()).hexdigest()
-    return Inputs(url, url.rstrip("/").rsplit("/", 1)[-1][:_MAX_NAME], "images", digest, None, "none", (), tuple(items))
+    return Inputs(
+        url=url,
+        name=url.rstrip("/").rsplit("/", 1)[-1][:_MAX_NAME],
+        role="images",
+        digest=digest,
+        domain=None,
+        label_kind="none",
+        labels=(),
+        items=tuple(items),
+        counts=Counter(sample.split for sample in samples),
+    )
 
 
 def _refuse_doubles(samples: Sequence[Sample]) -> None:

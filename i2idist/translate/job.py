@@ -176,7 +176,7 @@ class Job:
             "card": card,
             "dataset_digest": self.inputs.digest,
             "domain": self.inputs.domain,
-            "splits": list(self.inputs.counts),
+            "splits": self.inputs.splits,
             "options": dataclasses.asdict(self.options) | {"size": list(self.size) if self.size else "stored"},
             "versions": _versions(),
         }

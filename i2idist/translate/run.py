@@ -146,7 +146,7 @@ def translate(
         domain=domain,
         max_errors=max_errors,
     )
-    say(f"Translating {sum(job.inputs.counts.values()):,} images by {job.model.label} into {job.url}")
+    say(f"Translating {job.inputs.total:,} images by {job.model.label} into {job.url}")
     storage.write_bytes(job.file(JOB_FILE), to_bytes(job.describe()))
     tally = _Tally(job, on_progress)
     found = _results(job, launcher, workers, tally.report, say)
@@ -260,7 +260,7 @@ class _Tally:
         done = sum(self._counts[number] for number in self._finished) + sum(self._under_way.values())
         elapsed = time.monotonic() - self._begun
         rate = (self._made + self._part_made()) / elapsed if elapsed else 0.0
-        self._tell(Progress(done, sum(self._counts.values()), rate, self._errors))
+        self._tell(Progress(done, self._job.inputs.total, rate, self._errors))
 
     def _part_made(self) -> int:
         return sum(self._under_way.values()) * self._job.options.num_samples

@@ -15,6 +15,7 @@ from PIL import Image
 from i2idist import launch
 from i2idist.catalog import Catalog, hooks
 from i2idist.cli import main
+from i2idist.data.generated import generate
 from i2idist.errors import RunError
 from tests.data.samples import picture
 
@@ -71,6 +72,14 @@ def test_a_training_its_stop_and_its_end(recipe, tmp_path):
     with Catalog() as catalog:
         job = catalog.find_job("x")
     assert (job.run_url, job.experiment["train"]["total_images"]) == (str(tmp_path / "runs" / "x"), 12)
+
+
+def test_a_training_notes_the_dataset_that_it_read(recipe, tmp_path):
+    made = generate("edges", str(tmp_path / "data"), size=16, train=8, val=0, test=0)
+    launch.train(recipe, run="x", overrides={"data.url": str(tmp_path / "data")})
+    with Catalog() as catalog:
+        (row,) = catalog.datasets()
+    assert (row.url, row.digest, row.counts) == (str(tmp_path / "data"), made.digest, made.counts)
 
 
 def test_a_training_that_fails(recipe):

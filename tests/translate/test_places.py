@@ -42,7 +42,14 @@ def test_the_catalog_knows_job_and_shards(segan, shards, catalog, tmp_path):
         assert (row.job_digest, row.state, row.out_url) == (result.job_digest, "done", result.url)
         assert row.dataset_digest == result.dataset_digest
         assert [shard.count for shard in known.shards(row.id)] == [12, 12, 12, 4]
-        assert [dataset.digest for dataset in known.datasets()] == [result.dataset_digest]
+        (dataset,) = known.datasets()
+        assert (dataset.digest, dataset.counts) == (result.dataset_digest, {"test": {"a": 40}})
+
+
+def test_a_translation_of_one_split_tells_the_catalog_of_the_whole_dataset(segan, digits, catalog, tmp_path):
+    translate(segan, digits, str(tmp_path / "out"), launcher="local", split="train")
+    with Catalog(catalog) as known:
+        assert known.datasets()[0].counts == {"train": {"a": 8, "b": 8}, "test": {"a": 70, "b": 70}}
 
 
 def test_a_failed_job_is_noted(segan, photos, catalog, tmp_path):
