@@ -76,7 +76,8 @@ def _runs(process: psutil.Process) -> bool:
     with suppress(ChildProcessError):
         os.waitpid(process.pid, os.WNOHANG)
     with suppress(psutil.Error):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        # A zombie's other threads may still be ending, and hold its ports until then.
+        return process.is_running() and (process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
     return False
 
 

@@ -141,7 +141,8 @@ def test_a_missing_bucket_is_named_and_not_made(endpoint):
         storage.read_bytes("s3://dtaa/x")
     with pytest.raises(StorageError, match="or there is no bucket 'dtaa' at"):
         storage.write_bytes("s3://dtaa/x", b"1")
-    assert not storage.exists("s3://dtaa/x")
+    with pytest.raises(StorageError, match="There is no bucket 'dtaa' at"):
+        storage.exists("s3://dtaa/x")
 
 
 def test_nothing_at_the_endpoint_is_said(monkeypatch):
