@@ -128,10 +128,7 @@ def translate(
         RunError: workers died too often.
         StorageError: storage can't be reached.
     """
-    if launcher not in ("ray", "local"):
-        raise ConfigError(f"launcher is {launcher!r}: it is 'ray' or 'local'.")
-    if workers is not None and (workers < 1 or (launcher == "local" and workers > 1)):
-        raise ConfigError(f"workers is {workers}: it is at least 1, and 1 for launcher=local.")
+    check_workers(launcher, workers)
     begun = time.monotonic()
     job = make_job(
         model_uri,
@@ -153,6 +150,18 @@ def translate(
         results = sorted(tally.results, key=lambda done: done.item)
         digest = finish(job, results)
     return _summary(job, results, digest, time.monotonic() - begun)
+
+
+def check_workers(launcher: str, workers: int | None) -> None:
+    """Refuse a launcher or number of workers that there isn't.
+
+    Raises:
+        ConfigError: there isn't.
+    """
+    if launcher not in ("ray", "local"):
+        raise ConfigError(f"launcher is {launcher!r}: it is 'ray' or 'local'.")
+    if workers is not None and (workers < 1 or (launcher == "local" and workers > 1)):
+        raise ConfigError(f"workers is {workers}: it is at least 1, and 1 for launcher=local.")
 
 
 def _resolved(url: str) -> str:
