@@ -186,7 +186,7 @@ def submissions(
         say: told when the catalog can't be used.
 
     Returns:
-        The rows by submission id, of the newest job of each.
+        Their rows, by submission id.
     """
     url = engine.default_url(root)
     try:

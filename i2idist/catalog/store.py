@@ -186,20 +186,21 @@ class Catalog:
             address: of the cluster.
 
         Returns:
-            The newest row of each submission that is known here, by submission id.
+            The submissions that are known here, by id; the first row of each, should it have led to several.
         """
         with self._reading() as session:
-            here = or_(Job.submission_id.in_(list(found)), (Job.address == address) & Job.state.in_(OPEN_STATES))
-            rows = session.scalars(select(Job).where(Job.submission_id.is_not(None), here).order_by(Job.id)).all()
-        newest = {str(row.submission_id): row for row in rows}
-        for id, row in newest.items():
+            unknown = (Job.address == address) & Job.state.in_((*OPEN_STATES, "lost"))
+            wanted = (Job.submission_id.is_not(None), or_(Job.submission_id.in_(list(found)), unknown))
+            rows = session.scalars(select(Job).where(*wanted).order_by(Job.id.desc())).all()
+        known = {str(row.submission_id): row for row in rows}
+        for id, row in known.items():
             state, error = found.get(id) or ("lost", f"The cluster at {address} doesn't know the job.")
             state = _merged(row.state, state)
             is_new = id not in found and now() - row.created < BEING_SENT
             if state != row.state and not is_new:
                 self.update_job(row.id, state=state, error=error)
                 row.state, row.error = state, error or row.error
-        return {id: row.as_dict() for id, row in newest.items()}
+        return {id: row.as_dict() for id, row in known.items()}
 
     def start_translation(
         self,

@@ -119,9 +119,10 @@ def submit(
     from i2idist.launch import submit as launch
     from i2idist.launch.head import Head, given_address, is_loopback
     from i2idist.launch.run_folder import check_name
-    from i2idist.launch.submission import Submission, environment
+    from i2idist.launch.submission import Submission, environment, refuse_passwords
 
     address = given_address(address)
+    refuse_passwords(values)  # before anything is looked at, and named in a message
     module, _, function = VERBS[verb].partition(":")
     prepared = getattr(importlib.import_module(module), function)(values, Client(is_loopback(address), warn))
     id = submission_id or f"{prepared.name[:80]}-{os.urandom(3).hex()}"

@@ -179,9 +179,11 @@ def _check_translation(values: Values) -> None:
 def data_pack(values: Values, client: Client) -> Prepared:
     """`i2idist data pack`."""
     from i2idist.data.layouts import read_layout
+    from i2idist.data.pack import check_place
 
     travels = {**values, "src": client.place(values["src"], "SRC"), "dest": client.place(values["dest"], "DEST")}
-    with client.looking_at(travels["src"]) as can_look:
+    with client.looking_at(travels["src"], travels["dest"]) as can_look:
         if can_look:
+            check_place(travels["dest"])
             read_layout(travels["src"], values["layout"])
     return Prepared(name=minted_name(f"pack-{Path(travels['dest']).name}"), values=travels, root=client.root(None))

@@ -145,6 +145,18 @@ def absolute_database(uri: str) -> str:
     return f"{scheme}:///{Path(path).resolve()}"
 
 
+def refuse_passwords(arguments: Mapping[str, object]) -> None:
+    """Refuse a command's arguments where a URL among them, or an override's value, holds a password.
+
+    Raises:
+        ConfigError: one does.
+    """
+    for name, value in arguments.items():
+        for text in value if isinstance(value, (list, tuple)) else [value]:
+            key, equals, _ = str(text).partition("=")
+            refuse_password(text, key if equals and "://" not in key else name)
+
+
 def refuse_password(value: object, where: str) -> None:
     """Refuse a URL that holds a password.
 
