@@ -88,10 +88,11 @@ def stop(
     if as_json:
         typer.echo(json.dumps({**found, "stopped_by": how}))
         return
+    again = f" Go on with: i2idist submit resume {name}" if found["run_url"] else ""
     told = {
-        "checkpoint": f"{name} stopped with a checkpoint. Go on with: i2idist submit resume {name}",
+        "checkpoint": f"{name} stopped with a checkpoint.{again}",
         "done": f"{name} had come to its end.",
-        "ray": f"Ray ended {job.id}. A run goes on from its newest checkpoint: i2idist submit resume NAME",
+        "ray": f"Ray ended {job.id}.{again and ' It keeps its newest checkpoint.' + again}",
     }
     typer.echo(told[how])
 

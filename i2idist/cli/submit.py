@@ -99,6 +99,7 @@ def _submitting(verb: str, command: TyperCommand) -> TyperCommand:
         submit(verb, own, values, **where)
 
     command.params, command.callback = [*own, *added], callback
+    command.help = (command.help or "").partition("\n\n")[0]  # the rest is of its own terminal: Ctrl-C, the next command
     return command
 
 
@@ -124,7 +125,8 @@ def submit(
     address = given_address(address)
     refuse_passwords(values)  # before anything is looked at, and named in a message
     module, _, function = VERBS[verb].partition(":")
-    prepared = getattr(importlib.import_module(module), function)(values, Client(is_loopback(address), warn))
+    client = Client(is_loopback(address), warn)
+    prepared = getattr(importlib.import_module(module), function)(values, client)
     id = submission_id or f"{prepared.name[:80]}-{os.urandom(3).hex()}"
     check_name(id)
     submission = Submission(
@@ -133,7 +135,7 @@ def submit(
         name=prepared.name,
         command=[*verb.split(), *_arguments(parameters, prepared.values)],
         root=prepared.root,
-        environment=environment(prepared.root),
+        environment=environment(prepared.root, client.database),
         run_url=prepared.run_url,
         experiment=prepared.experiment,
     )

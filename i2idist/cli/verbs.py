@@ -16,6 +16,7 @@ from i2idist import storage
 from i2idist.catalog.places import is_place, place
 from i2idist.errors import DataError, StorageError, TrackingError
 from i2idist.experiment import Experiment, Source, from_dict, read_experiment
+from i2idist.launch.head import is_loopback
 from i2idist.launch.run_folder import RunFolder, minted_name, runs_root
 from i2idist.launch.runs import check_launch
 from i2idist.launch.submission import EXPERIMENT_FILE, absolute_database
@@ -69,6 +70,13 @@ class Client:
         """Where runs are."""
         return self.place(runs_root(root), "the folder of runs")
 
+    def database(self, uri: str, what: str) -> str:
+        """The URI of a server or database, absolute; says so where nodes would look for it on themselves."""
+        uri = absolute_database(uri)
+        if not self._is_near and (uri.startswith("sqlite") or is_loopback(uri)):
+            self._say(f"Warning: {what} is {uri}, which each node would look for on itself.")
+        return uri
+
     def located(self, experiment: Experiment) -> Experiment:
         """The experiment with absolute paths."""
         data, tracking, first = experiment.data, experiment.tracking, experiment.init_from
@@ -79,7 +87,7 @@ class Client:
                 url=self.place(data.url, "data.url"),
                 cache_dir=data.cache_dir and str(Path(data.cache_dir).expanduser().absolute()),
             ),
-            tracking=dataclasses.replace(tracking, uri=tracking.uri and absolute_database(tracking.uri)),
+            tracking=dataclasses.replace(tracking, uri=tracking.uri and self.database(tracking.uri, "tracking.uri")),
             init_from=first and self._source(first, "init_from"),
             sources={name: self._source(source, f"sources.{name}") for name, source in experiment.sources.items()},
         )

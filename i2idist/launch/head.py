@@ -130,7 +130,13 @@ class Head:
 
     def job(self, id: str) -> Job | None:
         """The job of a submission id; None where there is none."""
-        return next((job for job in self.jobs() if job.id == id), None)
+        with self._errors():
+            try:
+                return _job(self._client.get_job_info(id))
+            except RuntimeError as error:
+                if "status code 404" not in str(error):
+                    raise
+                return None
 
     def logs(self, id: str) -> str:
         """What a job has written so far."""

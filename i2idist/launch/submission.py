@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,11 +118,12 @@ def client_code() -> dict[str, str | None]:
     return {"version": i2idist.__version__, "revision": code_revision(), "digest": digest}
 
 
-def environment(root: str) -> dict[str, str]:
+def environment(root: str, database: Callable[[str, str], str]) -> dict[str, str]:
     """What of this environment decides where the job's records go; the rest is the nodes' own.
 
     Args:
         root: where runs are, absolute.
+        database: makes a database's URI absolute, given that and the variable's name.
 
     Raises:
         ConfigError: MLFLOW_TRACKING_URI holds a password.
@@ -131,9 +132,9 @@ def environment(root: str) -> dict[str, str]:
     uri, catalog = os.environ.get(TRACKING), os.environ.get(CATALOG)
     if uri:
         refuse_password(uri, TRACKING)
-        found[TRACKING] = absolute_database(uri)
+        found[TRACKING] = database(uri, TRACKING)
     if catalog and not _has_password(catalog):  # the work doesn't need it, and `i2idist jobs` keeps the client's own
-        found[CATALOG] = absolute_database(catalog)
+        found[CATALOG] = database(catalog, CATALOG)
     return found
 
 

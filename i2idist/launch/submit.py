@@ -127,7 +127,7 @@ def stop(head: Head, job: Job, *, grace_s: float = 60.0, say: Say = lambda messa
         `checkpoint`: it stopped with one; `done`: it had come to its end; `ray`: Ray ended it.
 
     Raises:
-        SubmissionError: it has ended already, or doesn't end.
+        SubmissionError: it has ended already, fails meanwhile, or doesn't end.
     """
     if job.over:
         raise SubmissionError(f"The job '{job.id}' has ended ({job.state}), so there is nothing to stop.")
@@ -135,13 +135,20 @@ def stop(head: Head, job: Job, *, grace_s: float = 60.0, say: Say = lambda messa
     if folder and grace_s > 0:
         say(f"Asked {folder.name} to stop with a checkpoint; waiting up to {grace_s:.0f} s.")
         ended = head.wait(job.id, grace_s, lambda: _ask(folder))
-        result = folder.result() if ended.over else None
-        if result:
-            return "checkpoint" if result["stopped"] == "stop" else "done"
+        if ended.over:
+            return _came_to(folder, ended)
     head.stop(job.id)
     if not head.wait(job.id, _RAY_STOPS_S).over:
         raise SubmissionError(f"Ray was told to end the job '{job.id}', and it still runs after {_RAY_STOPS_S:.0f} s.")
     return "ray"
+
+
+def _came_to(folder: RunFolder, job: Job) -> How:
+    """How a job ended that was asked to stop."""
+    result = folder.result()
+    if job.state != "done" or result is None:
+        raise SubmissionError(f"The job '{job.id}' ended by itself before it stopped ({job.state}): {job.error}")
+    return "checkpoint" if result["stopped"] == "stop" else "done"
 
 
 def _run_folder(job: Job, say: Say) -> RunFolder | None:

@@ -176,11 +176,15 @@ def test_local_paths_are_made_absolute_and_told_of_where_the_cluster_is_elsewher
     assert far.root(None) == f"{folder}/runs"
     assert [text.split(" is the ")[0] for text in told] == [
         "Warning: data.url",
+        f"Warning: tracking.uri is sqlite:///{folder}/m.db, which each node would look for on itself.",
         "Warning: init_from",
         "Warning: the folder of runs",
     ]
     told.clear()
-    elsewhere = {"data.url": "s3://team/x"}
+    assert far.database("http://127.0.0.1:5000", "MLFLOW_TRACKING_URI") == near.database("http://127.0.0.1:5000", "x")
+    assert [text.split(" is ")[0] for text in told] == ["Warning: MLFLOW_TRACKING_URI"]
+    told.clear()
+    elsewhere = {"data.url": "s3://team/x", "tracking.uri": "http://mlflow:5000"}
     assert far.located(read_experiment(recipe, elsewhere)).data.url == "s3://team/x"
     assert far.place("models:/m@champion", "the model") == "models:/m@champion"
     assert far.root("s3://team/runs/") == "s3://team/runs"

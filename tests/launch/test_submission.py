@@ -126,19 +126,19 @@ def test_the_environment_that_travels(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "hunter2")
-    assert environment("/runs") == {"I2IDIST_RUNS": "/runs"}
+    assert environment("/runs", lambda uri, _: absolute_database(uri)) == {"I2IDIST_RUNS": "/runs"}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     monkeypatch.setenv("I2IDIST_CATALOG", "postgresql://me@db/x")
-    assert environment("/runs") == {
+    assert environment("/runs", lambda uri, _: absolute_database(uri)) == {
         "I2IDIST_RUNS": "/runs",
         "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
         "I2IDIST_CATALOG": "postgresql://me@db/x",
     }
     monkeypatch.setenv("I2IDIST_CATALOG", SECRET)
-    assert "I2IDIST_CATALOG" not in environment("/runs")
+    assert "I2IDIST_CATALOG" not in environment("/runs", lambda uri, _: absolute_database(uri))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@mlflow")
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI holds a password") as raised:
-        environment("/runs")
+        environment("/runs", lambda uri, _: absolute_database(uri))
     assert "hunter2" not in str(raised.value)
 
 
