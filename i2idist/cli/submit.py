@@ -99,7 +99,7 @@ def _submitting(verb: str, command: TyperCommand) -> TyperCommand:
         submit(verb, own, values, **where)
 
     command.params, command.callback = [*own, *added], callback
-    command.help = (command.help or "").partition("\n\n")[0]  # the rest is of its own terminal: Ctrl-C, the next command
+    command.help = (command.help or "").partition("\n\n")[0]  # what follows is about a terminal of its own
     return command
 
 
