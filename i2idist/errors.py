@@ -102,6 +102,12 @@ class ServiceError(I2IError):
     exit_code = 10
 
 
+class SubmissionError(I2IError):
+    """A Ray cluster that can't be reached, or refuses; a job that it doesn't know; code that differs from its own."""
+
+    exit_code = 11
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the closest of `known`, or a list of what is known."""
     options = sorted(known)

@@ -12,7 +12,7 @@ MODULES = {
 }
 
 HOMES = {
-    "ray": ("i2idist.launch.ray", "i2idist.launch.actors"),
+    "ray": ("i2idist.launch.ray", "i2idist.launch.actors", "i2idist.launch.head"),
     "fsspec": ("i2idist.storage",),
     "s3fs": ("i2idist.storage",),
     "mlflow": ("i2idist.tracking",),

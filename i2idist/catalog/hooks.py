@@ -1,4 +1,4 @@
-"""What training and packing tell the catalog: in a thread of their own, and never at the cost of the work itself.
+"""What training, packing and submitting tell the catalog: in a thread, and never at the cost of the work itself.
 
 A catalog that is away, slow or too new gives a warning. Training records its launches in the default catalog, which it
 makes; packing records datasets only where a catalog is named or there already.
@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from i2idist.catalog import engine
@@ -161,6 +162,57 @@ def _note_data(catalog: Catalog, run_url: str) -> None:
         raise CatalogError(f"The dataset of {run_url} can't be looked at: {error}") from error
     if found and found.facts["digest"] == run["dataset_digest"]:
         catalog.record_dataset(name=found.name, **found.facts)
+
+
+@contextmanager
+def submission(kind: str, name: str, *, root: str, say: Say, **known: Any) -> Iterator[None]:
+    """Note a submission before it is sent, so that the launch which it leads to finds the row; and if sending fails.
+
+    Args:
+        kind: the command.
+        name: the run, or what else it makes.
+        root: where runs are.
+        say: told when the catalog can't be used.
+        known: as for `Catalog.start_job`.
+    """
+    url, numbers = engine.default_url(root), list[int]()
+    with _recorder(url, say, SHORT_S) as recorder:
+        recorder.put(lambda catalog: numbers.append(catalog.start_job(kind, name, **known)))
+    try:
+        yield
+    except BaseException as failure:
+        error = f"not sent: {failure}".rstrip(": ")
+        with _recorder(url, say, SHORT_S) as recorder:
+            for number in numbers:
+                recorder.put(partial(Catalog.update_job, id=number, state="failed", error=error))
+        raise
+
+
+def submissions(
+    found: Mapping[str, tuple[str, str | None]], address: str, *, root: str, say: Say
+) -> dict[str, dict[str, Any]]:
+    """Bring the rows of submissions up to date; those that are open and unknown to their cluster are lost.
+
+    A launch that writes to the same catalog knows better how it ended: what it noted stays.
+
+    Args:
+        found: state and error by submission id, as the cluster at `address` tells them.
+        address: of the cluster.
+        root: where runs are.
+        say: told when the catalog can't be used.
+
+    Returns:
+        Their rows, by submission id.
+    """
+    url = engine.default_url(root)
+    try:
+        if not engine.exists(url):
+            return {}
+        with Catalog(url) as catalog:
+            return catalog.refresh_submissions(found, address)
+    except CatalogError as error:
+        say(f"Warning: {error}")
+        return {}
 
 
 def stopping(run_url: str, *, root: str, say: Say) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -29,6 +30,8 @@ from i2idist.catalog.places import place
 from i2idist.errors import CatalogError, nearest
 
 LIMIT = 50
+BEING_SENT = timedelta(minutes=5)
+"""How long a submission may be on its way to a cluster."""
 PREFIX = 6
 """Digits of a digest that name its row."""
 
@@ -170,6 +173,35 @@ class Catalog:
             open_jobs = (Job.run_url == place(run_url), Job.state.in_(OPEN_STATES))
             session.execute(update(Job).where(*open_jobs).values(state="stopping"))
 
+    def refresh_submissions(
+        self, found: Mapping[str, tuple[str, str | None]], address: str
+    ) -> dict[str, dict[str, Any]]:
+        """Take over what the cluster at `address` says of its jobs, where no launch has noted how they ended.
+
+        A job that was asked to stop and ended in order has stopped. One that is open and unknown to the cluster is
+        lost; it is found again if the cluster comes back.
+
+        Args:
+            found: state and error, by submission id.
+            address: of the cluster.
+
+        Returns:
+            The submissions that are known here, by id; the first row of each, should it have led to several.
+        """
+        with self._reading() as session:
+            unknown = (Job.address == address) & Job.state.in_((*OPEN_STATES, "lost"))
+            wanted = (Job.submission_id.is_not(None), or_(Job.submission_id.in_(list(found)), unknown))
+            rows = session.scalars(select(Job).where(*wanted).order_by(Job.id.desc())).all()
+        known = {str(row.submission_id): row for row in rows}
+        for id, row in known.items():
+            state, error = found.get(id) or ("lost", f"The cluster at {address} doesn't know the job.")
+            state = _merged(row.state, state)
+            is_new = id not in found and now() - row.created < BEING_SENT
+            if state != row.state and not is_new:
+                self.update_job(row.id, state=state, error=error)
+                row.state, row.error = state, error or row.error
+        return {id: row.as_dict() for id, row in known.items()}
+
     def start_translation(
         self,
         job_digest: str,
@@ -309,6 +341,15 @@ class Catalog:
     def _reading(self) -> Iterator[Session]:
         with engines.errors(self._url), Session(engines.reading(self._engine), expire_on_commit=False) as session:
             yield session
+
+
+def _merged(noted: str, told: str) -> str:
+    """The state of a job by what a catalog has noted and its cluster tells."""
+    if noted not in (*OPEN_STATES, "lost"):
+        return noted
+    if noted == "stopping":
+        return {"pending": noted, "running": noted, "done": "stopped"}.get(told, told)
+    return told
 
 
 def _begins(column: InstrumentedAttribute[str], text: str) -> ColumnElement[bool]:

@@ -27,6 +27,8 @@ COMMANDS = {
     "show": ("i2idist.cli.catalog:show", "Show what the catalog knows under a name."),
     "lineage": ("i2idist.cli.catalog:lineage", "Follow an image, model, run or dataset to where it came from, and on."),
     "translate": ("i2idist.cli.translate:translate", "Translate a dataset or a folder of images with a model."),
+    "submit": ("i2idist.cli.submit:app", "Send a command to a Ray cluster: train, resume, translate, data pack."),
+    "jobs": ("i2idist.cli.jobs:app", "List, look up, follow and stop what was submitted."),
     "methods": ("i2idist.cli.methods:methods", "List the methods, their papers and options."),
     "conform": ("i2idist.cli.conform:conform", "Run the conformance suite on a method."),
     "doctor": ("i2idist.cli.methods:doctor", "Check this machine, and end processes left over from killed runs."),
@@ -40,10 +42,10 @@ class _Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """The command that `args` name."""
         name, found, rest = super().resolve_command(ctx, args)
-        return name, _load(name) if name and found else found, rest
+        return name, load(name) if name and found else found, rest
 
 
-def _load(name: str) -> Any:
+def load(name: str) -> Any:
     """The command or group `name`, imported now."""
     module, _, attribute = COMMANDS[name][0].partition(":")
     found = vars(importlib.import_module(module))[attribute]

@@ -291,9 +291,7 @@ def pack(
         raise ConfigError(f"There is no role '{role}'.{nearest(role, ROLES)}")
     if not re.fullmatch(NAME_PATTERN, name):
         raise ConfigError(f"The name {name!r} can't be used. Use letters, digits, _ and -, at most 64.")
-    url = storage.join(dest, FILE_NAME)
-    if storage.exists(url):
-        raise DataError(f"A dataset is at {dest} already. Choose another place; datasets are never overwritten.")
+    check_place(dest)
     threads = workers or min(8, os.cpu_count() or 1)
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(threads) as executor:
         packing = _Packing(dest, _Census(role, domains, labels), role, shard_bytes, Path(scratch))
@@ -303,6 +301,16 @@ def pack(
                 progress(count)
         manifest = packing.finish(name)
     return _publish(manifest, dest)
+
+
+def check_place(dest: str) -> None:
+    """Refuse a place where a dataset is.
+
+    Raises:
+        DataError: one is there.
+    """
+    if storage.exists(storage.join(dest, FILE_NAME)):
+        raise DataError(f"A dataset is at {dest} already. Choose another place; datasets are never overwritten.")
 
 
 def _publish(manifest: Manifest, dest: str) -> Manifest:

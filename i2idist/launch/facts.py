@@ -29,6 +29,8 @@ DECIDE_BITS = (
     "workers",
 )
 """Facts that must stay the same for bit-for-bit equality."""
+REVISION_FILE = "REVISION"
+"""Where code that was shipped to a cluster, without its repository, says which revision it is."""
 
 
 def facts(device: torch.device, workers: int) -> dict[str, Any]:
@@ -76,12 +78,13 @@ def cpu_kind() -> str:
 
 
 def code_revision(clone: Path = Path(__file__).parents[2]) -> str | None:
-    """The git revision of the clone that i2idist runs from; None for a wheel.
+    """The git revision of the clone that i2idist runs from, or was shipped from; None for a wheel.
 
     Where files differ from it, `+changes-` and the start of a digest of the changes follow.
     """
     if not (clone / ".git").exists():
-        return None
+        shipped = clone / "i2idist" / REVISION_FILE
+        return shipped.read_text() if shipped.exists() else None
     try:
         revision, changes = _git(clone, "rev-parse", "HEAD"), _changes(clone)
     except (OSError, subprocess.SubprocessError):

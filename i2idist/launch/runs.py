@@ -197,7 +197,12 @@ def _threads(experiment: Experiment) -> int:
     return max(1, cores() // workers)
 
 
-def _continue(kind: str, folder: RunFolder, requested: Experiment, on_event: Tell, say: Say) -> Result:
+def continued(folder: RunFolder, requested: Experiment) -> tuple[Experiment, dict[str, tuple[Any, Any]]]:
+    """What a run goes on with, and which keys that changes, from which value to which.
+
+    Raises:
+        RunError: the run has another experiment, and not only in what may change.
+    """
     stored = folder.experiment()
     requested = adopt_pins(requested, stored)
     if requested.resources.threads_per_worker is None:
@@ -210,6 +215,20 @@ def _continue(kind: str, folder: RunFolder, requested: Experiment, on_event: Tel
         raise RunError(
             f"The run '{folder.name}' has another experiment: {listed}. Use those values, or give another --run name."
         )
+    return requested, changes
+
+
+def check_launch(folder: RunFolder, experiment: Experiment) -> None:
+    """Raise what `train` would raise before it starts anything, and start nothing; servers aren't asked."""
+    if folder.exists():
+        experiment, _ = continued(folder, experiment)
+    else:
+        experiment = pin_sources(_capped(experiment), folder.root)
+    check(experiment, experiment.resources.workers_range[0], folder)
+
+
+def _continue(kind: str, folder: RunFolder, requested: Experiment, on_event: Tell, say: Say) -> Result:
+    requested, changes = continued(folder, requested)
     result = folder.result()
     if result and _finished(result, changes, requested):
         say(f"The run {folder.name} is finished: {result['images']} images ({result['stopped']}).")

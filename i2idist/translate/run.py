@@ -130,10 +130,7 @@ def translate(
         RunError: workers died too often.
         StorageError: storage can't be reached.
     """
-    if launcher not in ("ray", "local"):
-        raise ConfigError(f"launcher is {launcher!r}: it is 'ray' or 'local'.")
-    if workers is not None and (workers < 1 or (launcher == "local" and workers > 1)):
-        raise ConfigError(f"workers is {workers}: it is at least 1, and 1 for launcher=local.")
+    check_workers(launcher, workers)
     options = options or Options()
     _check_device(options, launcher)
     begun, clock = time.time(), time.monotonic()
@@ -168,6 +165,18 @@ def _check_device(options: Options, launcher: str) -> None:
             "device is 'cuda', and torch finds no CUDA device here. Use --device cpu, or set RAY_ADDRESS to a cluster "
             "that has GPUs."
         )
+
+
+def check_workers(launcher: str, workers: int | None) -> None:
+    """Refuse a launcher or number of workers that there isn't.
+
+    Raises:
+        ConfigError: there isn't.
+    """
+    if launcher not in ("ray", "local"):
+        raise ConfigError(f"launcher is {launcher!r}: it is 'ray' or 'local'.")
+    if workers is not None and (workers < 1 or (launcher == "local" and workers > 1)):
+        raise ConfigError(f"workers is {workers}: it is at least 1, and 1 for launcher=local.")
 
 
 def _resolved(url: str) -> str:

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from i2idist.catalog import Catalog, default_url, exists
-from i2idist.catalog.models import Job
+from i2idist.catalog.models import Job, now
+from i2idist.catalog.store import BEING_SENT
 from i2idist.errors import CatalogError
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
@@ -31,6 +32,32 @@ def test_a_dataset_is_noted_once_a_version_and_place(catalog, tmp_path, monkeypa
     assert rows[0].as_dict()["created"].endswith("+00:00")
     assert [row.digest for row in catalog.find("aaaaaaa")] == [A, A]
     assert [row.url for row in catalog.find("here")] == [str(tmp_path / "here")]
+
+
+def test_what_a_cluster_tells_of_submissions(catalog):
+    told = {"done": "done", "asked": "done", "bad": "failed", "ended": "stopped", "noted": "running"}
+    for id in (*told, "gone", "sent"):
+        catalog.start_job("train", id, submission_id=id, address="http://here:1", run_url=f"s3://team/runs/{id}")
+    catalog.start_job("train", "elsewhere", submission_id="elsewhere", address="http://there:1")
+    catalog.start_job("train", "local")
+    catalog.stopping("s3://team/runs/asked")
+    catalog.update_job(catalog.find_job("noted").id, state="failed", error="by its launch")
+    with catalog._writing() as session:
+        session.get(Job, catalog.find_job("gone").id).created = now() - 2 * BEING_SENT
+
+    def refresh():
+        return catalog.refresh_submissions({id: (state, None) for id, state in told.items()}, "http://here:1")
+
+    for _ in range(2):
+        states = {id: row["state"] for id, row in refresh().items()}
+        assert states == {
+            **{"done": "done", "asked": "stopped", "bad": "failed", "ended": "stopped", "noted": "failed"},
+            **{"gone": "lost", "sent": "pending"},
+        }
+        assert {name: catalog.find_job(name).state for name in states} == states
+    assert (catalog.find_job("elsewhere").state, catalog.find_job("local").state) == ("pending", "pending")
+    told["gone"] = "running"
+    assert refresh()["gone"]["state"] == "running"
 
 
 def test_a_job_from_launch_to_end(catalog):
