@@ -184,13 +184,17 @@ def test_another_host_that_writes_keeps_the_folder_untouched(tiny, root):
 def test_a_former_holder_commits_nothing(tiny, root):
     holder = Process.current()
 
+    folder = RunFolder(root, "x")
+    checkpoints = Checkpoints(folder.checkpoints)
+
     def take_over():
-        lease = RunFolder(root, "x").lease
-        Path(lease, "00000099.json").write_bytes(Record("theirs", "their session", holder, holder).dump())
+        while not checkpoints.names():  # it is written in the background
+            time.sleep(0.05)
+        Path(folder.lease, "00000099.json").write_bytes(Record("theirs", "their session", holder, holder).dump())
 
     with pytest.raises(LeaseError, match="taken over"):
         launch.train(tiny(), run="x", root=root, on_event=at(16, take_over))
-    assert Checkpoints(RunFolder(root, "x").checkpoints).names() == ["images-000000000012"]
+    assert checkpoints.names() == ["images-000000000012"]
     assert RunFolder(root, "x").result() is None
 
 
