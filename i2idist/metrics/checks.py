@@ -68,3 +68,13 @@ def samples_of(outputs: Tensor, inputs: int, dims: int, what: str) -> Tensor:
 def in_chunks(rows: int, size: int, compute: Callable[[slice], Tensor]) -> Tensor:
     """`compute` on runs of at most `size` of `rows` rows, put together: bounds the memory, not the result."""
     return torch.cat([compute(slice(start, start + size)) for start in range(0, rows, size)])
+
+
+def probabilities(p: Tensor, what: str) -> None:
+    """Refuse what isn't a distribution over the last dimension: negative numbers, and sums off 1 by more than 1e-3.
+
+    Raises:
+        ConfigError: names `what`.
+    """
+    if p.numel() and (float(p.min()) < 0 or float((p.sum(-1) - 1).abs().max()) > 1e-3):
+        raise ConfigError(f"{what}: needs probabilities that sum to 1; apply softmax to logits first.")
