@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from i2idist import weights
 from i2idist.errors import ConfigError, nearest
-from i2idist.metrics import perceptual
+from i2idist.metrics import face, inception, perceptual
 
 Gives = Literal["features", "distance", "probabilities"]
 State = Mapping[str, Tensor]
@@ -48,20 +48,59 @@ class Card:
         return "-".join([f"r{self.revision}", *(weights.known(name).sha256[:12] for name in self.weights)])
 
 
-def _shift_tolerant(build: Callable[[], nn.Module]) -> Callable[[State], nn.Module]:
-    def filled(state: State) -> nn.Module:
-        network = build()
-        network.load_state_dict(state)
+def _filled(build: Callable[[], nn.Module]) -> Callable[[State], nn.Module]:
+    """A network that takes over the tensors of one file; built without values, so that none are drawn."""
+
+    def build_filled(state: State) -> nn.Module:
+        with torch.device("meta"):
+            network = build()
+        network.load_state_dict(state, assign=True)
         return network
 
-    return filled
+    return build_filled
+
+
+def _vgg16(state: State) -> nn.Module:
+    from i2idist.metrics.imagenet import Vgg16
+
+    return _filled(Vgg16)({f"net.{name}": tensor for name, tensor in state.items()})
+
+
+def _lpips(trunk: Literal["alex", "vgg"]) -> Callable[[State, State], nn.Module]:
+    def build_filled(state: State, channel_weights: State) -> nn.Module:
+        from i2idist.metrics.imagenet import Lpips
+
+        network = Lpips(trunk)
+        network.fill(state, channel_weights)
+        return network
+
+    return build_filled
+
+
+def _imagenet(images: Tensor) -> Tensor:
+    from i2idist.metrics.imagenet import prepare
+
+    return prepare(images)
 
 
 def _at_least_64(images: Tensor) -> Tensor:
     return perceptual.enlarged(images, perceptual.MIN_SIDE)
 
 
+def _own_size(least: int) -> Callable[[Tensor], Tensor]:
+    def checked(images: Tensor) -> Tensor:
+        if min(images.shape[2:]) < least:
+            raise ConfigError(
+                f"This network takes images of at least {least}x{least} at their own size, not "
+                f"{images.shape[2]}x{images.shape[3]}: translate at a larger size, or use stlpips-alex."
+            )
+        return images
+
+    return checked
+
+
 _AT_LEAST_64 = "images with a shorter side below 64 are enlarged bilinearly, without antialiasing, until it is 64"
+_OWN_SIZE = "none: images at their own size"
 
 NETWORKS = {
     "stlpips-alex": Card(
@@ -71,7 +110,7 @@ NETWORKS = {
         width=256,
         resize=_AT_LEAST_64,
         prepare=_at_least_64,
-        build=_shift_tolerant(perceptual.ShiftTolerantLPIPS.alexnet),
+        build=_filled(perceptual.ShiftTolerantLPIPS.alexnet),
     ),
     "stlpips-vgg": Card(
         summary="ST-LPIPS on VGG16 (Ghildyal and Liu 2022, arXiv:2207.13686); features: mean of the last map",
@@ -80,10 +119,56 @@ NETWORKS = {
         width=512,
         resize=_AT_LEAST_64,
         prepare=_at_least_64,
-        build=_shift_tolerant(perceptual.ShiftTolerantLPIPS.vgg16),
+        build=_filled(perceptual.ShiftTolerantLPIPS.vgg16),
+    ),
+    "lpips-alex": Card(
+        summary="LPIPS 0.1 on AlexNet (Zhang et al. 2018, arXiv:1801.03924); features: mean of the last map",
+        weights=("alexnet", "lpips-alex"),
+        gives=("features", "distance"),
+        width=256,
+        resize=_OWN_SIZE,
+        prepare=_own_size(31),
+        build=_lpips("alex"),
+    ),
+    "lpips-vgg": Card(
+        summary="LPIPS 0.1 on VGG16 (Zhang et al. 2018, arXiv:1801.03924); features: mean of the last map",
+        weights=("vgg16", "lpips-vgg"),
+        gives=("features", "distance"),
+        width=512,
+        resize=_OWN_SIZE,
+        prepare=_own_size(16),
+        build=_lpips("vgg"),
+    ),
+    "inception-fid": Card(
+        summary="the Inception-v3 of FID, KID and IS (Heusel et al. 2017, arXiv:1706.08500); features: last pool; "
+        "probabilities: 1008 classes, without bias",
+        weights=("inception-fid",),
+        gives=("features", "probabilities"),
+        width=inception.FEATURES,
+        resize=inception.RESIZE,
+        prepare=inception.prepare,
+        build=_filled(inception.FidInception),
+    ),
+    "vgg16": Card(
+        summary="VGG16 on ImageNet (Simonyan and Zisserman 2015, arXiv:1409.1556); features: second hidden layer",
+        weights=("vgg16",),
+        gives=("features", "probabilities"),
+        width=4096,
+        resize="the whole image, bilinear with antialiasing to 224x224",
+        prepare=_imagenet,
+        build=_vgg16,
+    ),
+    "face": Card(
+        summary="Inception-ResNet-v1 on VGGFace2 (arXiv:1602.07261, 1710.08092); features: unit embedding",
+        weights=("facenet-vggface2",),
+        gives=("features", "distance"),
+        width=face.EMBEDDING,
+        resize=face.RESIZE,
+        prepare=face.prepare,
+        build=_filled(face.FaceNetwork),
     ),
 }
-"""Every network by name. The `stlpips` ones come with an installed package, so they work without a network."""
+"""Every network by name. The `stlpips` ones come with an installed package, so they work offline."""
 
 DEFAULT = "stlpips-alex"
 """What protocols use where weights can't be fetched; it never stands in for another network by itself."""
