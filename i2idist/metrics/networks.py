@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from i2idist import weights
-from i2idist.errors import ConfigError, nearest
+from i2idist.errors import ConfigError, SourceError, nearest
 from i2idist.metrics import face, inception, perceptual
 
 Gives = Literal["features", "distance", "probabilities"]
@@ -123,7 +123,7 @@ NETWORKS = {
     ),
     "lpips-alex": Card(
         summary="LPIPS 0.1 on AlexNet (Zhang et al. 2018, arXiv:1801.03924); features: mean of the last map",
-        weights=("alexnet", "lpips-alex"),
+        weights=("alexnet", "lpips-alex-linear"),
         gives=("features", "distance"),
         width=256,
         resize=_OWN_SIZE,
@@ -132,7 +132,7 @@ NETWORKS = {
     ),
     "lpips-vgg": Card(
         summary="LPIPS 0.1 on VGG16 (Zhang et al. 2018, arXiv:1801.03924); features: mean of the last map",
-        weights=("vgg16", "lpips-vgg"),
+        weights=("vgg16", "lpips-vgg-linear"),
         gives=("features", "distance"),
         width=512,
         resize=_OWN_SIZE,
@@ -171,7 +171,12 @@ NETWORKS = {
 """Every network by name. The `stlpips` ones come with an installed package, so they work offline."""
 
 DEFAULT = "stlpips-alex"
-"""What protocols use where weights can't be fetched; it never stands in for another network by itself."""
+"""The offline default: it needs nothing fetched, and never stands in for another network by itself."""
+
+_OFFLINE = (
+    f"The offline default is {DEFAULT}, whose distances and features have their own name: they don't compare with "
+    "those of other networks."
+)
 
 
 class _Module(Protocol):
@@ -309,5 +314,8 @@ def network(name: str = DEFAULT) -> FeatureNetwork:
         SourceError: its weights are absent, or not the published ones; says where to get them.
     """
     found = card(name)
-    states = [weights.read(part, f"the network {name}") for part in found.weights]
+    try:
+        states = [weights.read(part, f"the network {name}") for part in found.weights]
+    except SourceError as error:
+        raise SourceError(f"{error} {_OFFLINE}") from error
     return FeatureNetwork(name, found, found.build(*states))
