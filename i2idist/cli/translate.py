@@ -65,7 +65,7 @@ def translate(
         num_samples=num_samples,
         seed=seed,
         target=target.value,
-        size=_size(size),
+        size=parse_size(size),
         batch_size=batch_size,
         threads=threads,
         device=device.value,
@@ -101,7 +101,12 @@ def _print(result: Any) -> None:
     typer.echo(result.url)
 
 
-def _size(text: str) -> Any:
+def parse_size(text: str) -> Any:
+    """What `--size` says, for `Options.size`.
+
+    Raises:
+        ConfigError: it says nothing known.
+    """
     sides = text.split("x")
     if text in ("trained", "stored"):
         return text

@@ -1,4 +1,4 @@
-"""A job's model in a worker: loaded once, and from pixels to translations."""
+"""A job's model in a worker: loaded once, ready to translate."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import torch
 from torch import Tensor
 
 from i2idist import model
-from i2idist.data.images import Array
-from i2idist.data.transforms import resize, to_unit
 from i2idist.errors import SourceError
 from i2idist.translate.job import Job
 
@@ -21,7 +19,7 @@ class Forward:
         Raises:
             SourceError: the model isn't there, or no longer the one of the job.
         """
-        self._job, self._options = job, job.options
+        self._options = job.options
         torch.set_num_threads(job.options.threads)
         if job.options.device == "cuda":
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
@@ -29,10 +27,6 @@ class Forward:
         if self._translator.card.weights_sha256 != job.model.card.weights_sha256:
             raise SourceError(f"The model at {job.model.uri} was replaced while it was used: start again.")
         self._translator.method.to(job.options.device)
-
-    def image(self, pixels: Array) -> Tensor:
-        """Stored pixels, (C, H, W), at the job's size: float in [-1, 1]."""
-        return to_unit(pixels if self._job.size is None else resize(pixels, self._job.size))
 
     def __call__(self, images: Tensor, positions: Tensor, num_samples: int, seed: int) -> Tensor:
         """Translate images, each with the codes of its place in the split.

@@ -28,7 +28,7 @@ from i2idist import storage
 from i2idist.data.images import Array, Format, encode
 from i2idist.data.pool_writer import Prepared, ShardWriter, source_of
 from i2idist.data.shards import Label, ShardIndex, hash_file, parse_index, to_json
-from i2idist.data.transforms import to_pixels
+from i2idist.data.transforms import resize, to_pixels, to_unit
 from i2idist.errors import DataError, SampleError, ShardError, SizeError
 from i2idist.translate.forward import Forward
 from i2idist.translate.inputs import InputReader, Item
@@ -190,7 +190,7 @@ class ShardTranslator:
             return str(error)
         if pixels is None:
             return None
-        return self._forward_images.image(pixels)
+        return to_unit(pixels if self._job.size is None else resize(pixels, self._job.size))
 
     def _translate(self, item: Item, group: Sequence[_Input], writer: ShardWriter, errors: dict[int, str]) -> None:
         """Translate images of one size and append the outputs."""
