@@ -54,14 +54,15 @@ class Lpips(PerceptualNetwork):
     """LPIPS as the package `lpips` computes it."""
 
     def __init__(self, trunk: Literal["alex", "vgg"]) -> None:
-        """Build with random weights; torch's global generator stays as it was."""
+        """Build without values, which `fill` brings."""
         super().__init__()
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the package calls torchvision by old argument names
             self.lpips = lpips.LPIPS(net=trunk, pretrained=False, pnet_rand=True, verbose=False)
+        self.lpips.scaling_layer = lpips.ScalingLayer()  # constants, in no file
 
     def fill(self, trunk: Mapping[str, Tensor], channel_weights: Mapping[str, Tensor]) -> None:
-        """Copy torchvision's weights of the trunk and the package's weights of the channels, each by published names.
+        """Take over torchvision's weights of the trunk and the package's of the channels, each by published names.
 
         Every part of the network is filled; the trunk's classifier isn't used.
         """
@@ -69,9 +70,9 @@ class Lpips(PerceptualNetwork):
         for name in self.lpips.net.state_dict():
             _, layer = name.split(".", 1)  # slice3.8.weight is the whole network's features.8.weight
             own[name] = trunk[f"features.{layer}"]
-        self.lpips.net.load_state_dict(own)
+        self.lpips.net.load_state_dict(own, assign=True)
         for number, layer in enumerate(self.lpips.lins):
-            layer.load_state_dict({"model.1.weight": channel_weights[f"lin{number}.model.1.weight"]})
+            layer.load_state_dict({"model.1.weight": channel_weights[f"lin{number}.model.1.weight"]}, assign=True)
 
     def activations(self, x: Tensor) -> tuple[Tensor, ...]:
         """The maps after each slice of the trunk."""
