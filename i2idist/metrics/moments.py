@@ -86,7 +86,7 @@ class Moments:
         return f"{self.count} samples for {len(self.mean)} features: the covariance is singular, the value biased"
 
     def state(self) -> dict[str, Tensor]:
-        """All there is as tensors: count () int64, mean (F,), m2 (F, F)."""
+        """All there is as tensors, not copied: count () int64, mean (F,), m2 (F, F)."""
         return {"count": torch.tensor(self.count), "mean": self.mean, "m2": self.m2}
 
     @classmethod

@@ -64,7 +64,7 @@ class Variances:
         self.count = total
 
     def state(self) -> dict[str, Tensor]:
-        """All there is as tensors: count () int64, mean (D,), m2 (D,)."""
+        """All there is as tensors, not copied: count () int64, mean (D,), m2 (D,)."""
         return {"count": torch.tensor(self.count), "mean": self.mean, "m2": self.m2}
 
     @classmethod
