@@ -28,6 +28,7 @@ MAY_CHANGE = (
     "train.log_every_images",
     "train.validate_every_images",
     "train.validation_images",
+    "train.validate_protocols",
     "train.checkpoint_every_images",
     "train.keep_checkpoints",
     "train.patience",

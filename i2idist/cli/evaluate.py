@@ -93,7 +93,7 @@ def evaluate(
             say=say,
         )
     if not as_json:
-        Console(soft_wrap=True).print(value_table(found.records))
+        _print(found.records)
     run_id = None
     if not offline:
         run_id = log_records(found.records, found.model, uri := default_uri(found.model, tracking_uri, root))
@@ -138,18 +138,21 @@ def _options(target: Any, size: str, batch_size: int, threads: int, device: Any)
     return Options(target=target, size=parse_size(size), batch_size=batch_size, threads=threads, device=device)
 
 
-def value_table(records: tuple[Record, ...]) -> Table:
-    """The values for a terminal, with their notes."""
+def _print(records: tuple[Record, ...]) -> None:
+    """The values as a table; notes under it."""
     from i2idist.evaluate.record import shown, shown_interval
 
-    table = Table("value", "", "95 % interval", "inputs", "outputs", "reals", box=None)
+    longest = max(len(record.name) for record in records)
+    console = Console(width=max(Console().width, longest + 64), soft_wrap=True)  # names are for copying: never cut
+    table = Table("", "95 % interval", "inputs", "outputs", "reals", "value", box=None)
     for record in records:
         counts = record.estimate.counts
         numbers = (f"{counts[key]:,}" if counts.get(key) else "" for key in ("inputs", "outputs", "reals"))
-        table.add_row(record.name, shown(record.estimate.value), shown_interval(record.estimate), *numbers)
+        table.add_row(shown(record.estimate.value), shown_interval(record.estimate), *numbers, record.name)
+    console.print(table)
+    for record in records:
         for note in record.estimate.notes:
-            table.add_row(f"  [dim]{note}[/dim]")
-    return table
+            console.print(f"{record.choice.protocol.name}: {note}", highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 `evaluate` is the job, on Ray actors or in one process; `PROTOCOLS` lists what there is to measure.
 """
 
-from i2idist.evaluate.protocols import PROTOCOLS, Choice, Protocol, Sampling, choose
+from i2idist.evaluate.protocol import Choice, Protocol, Sampling
+from i2idist.evaluate.protocols import PROTOCOLS, choose
 from i2idist.evaluate.record import Record, table
 from i2idist.evaluate.run import Evaluated, Progress, evaluate
 

@@ -192,8 +192,19 @@ def load(pinned: Pinned) -> Classifier:
     return classifier.eval().requires_grad_(False)
 
 
-def of_domain(dataset_url: str, domain: Domain, say: Callable[[str], None] = lambda message: None) -> Pinned:
-    """The classifier of a domain of a dataset that this machine has in its cache, trained there on first use.
+def of_domain(
+    dataset_url: str,
+    domain: Domain,
+    say: Callable[[str], None] = lambda message: None,
+    cache: str | None = None,
+) -> Pinned:
+    """The classifier of a domain of a dataset, trained on first use.
+
+    Args:
+        dataset_url: a packed dataset with classes.
+        domain: which images, and at which size.
+        say: told what a person waits for.
+        cache: the folder of classifiers, at any storage URL; None: this machine's cache.
 
     Raises:
         ConfigError: the dataset has no classes, or no such domain.
@@ -203,7 +214,7 @@ def of_domain(dataset_url: str, domain: Domain, say: Callable[[str], None] = lam
     _require_classes(manifest)
     made_of = [FORMAT_VERSION, manifest.digest, domain.name, domain.height, domain.width, EPOCHS]
     key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
-    url = str(default_folder().parent / "classifiers" / key)
+    url = storage.join(cache or str(default_folder().parent / "classifiers"), key)
     if not storage.exists(storage.join(url, FILE_NAME)):
         say(f"Training a classifier on the real images of '{domain.name}' in {manifest.name}, to read translations")
         train(dataset_url, domain, url)

@@ -19,7 +19,8 @@ from i2idist.data.generated import is_generated, resolve
 from i2idist.data.manifest import FILE_NAME, load_manifest
 from i2idist.errors import ConfigError, DataError
 from i2idist.evaluate.classifiers import Pinned, of_domain, pin
-from i2idist.evaluate.protocols import PROTOCOLS, Choice, Sampling
+from i2idist.evaluate.protocol import Choice, Sampling
+from i2idist.evaluate.protocols import PROTOCOLS
 from i2idist.method import Domain
 from i2idist.metrics import networks
 from i2idist.randomness import key_of, permutation
@@ -42,7 +43,8 @@ class Chunk:
         item: the shard, or run of files, that holds them.
         rows: their places in the item.
         tasks: the protocols that look at them, by number.
-        sampling: outputs and seed; None for real images.
+        sampling: outputs and seed.
+        real: whether they are real images of the target domain, which aren't translated.
     """
 
     number: int
@@ -50,12 +52,13 @@ class Chunk:
     item: Item
     rows: tuple[int, ...]
     tasks: tuple[int, ...]
-    sampling: Sampling | None
+    sampling: Sampling
+    real: bool
 
     @property
     def images(self) -> int:
         """Outputs that are made of it, or real images."""
-        return len(self.rows) * (self.sampling.samples if self.sampling else 1)
+        return len(self.rows) * self.sampling.samples
 
 
 @dataclass(frozen=True)
@@ -92,32 +95,30 @@ class Evaluation:
             targets=self.targets and self.targets.without_items(),
         )
 
-    def chunks(self, *, with_reals: Sequence[int]) -> list[Chunk]:
-        """The work.
-
-        Args:
-            with_reals: the protocols, by number, for which real images must be looked at.
-        """
-        plans: dict[Sampling, list[int]] = {}
+    def chunks(self) -> list[Chunk]:
+        """The work: protocols that look at the same translations, or the same reals, share them."""
+        inputs: dict[Sampling, list[int]] = {}
+        reals: dict[Sampling, list[int]] = {}
         for number, choice in enumerate(self.choices):
-            plans.setdefault(choice.sampling, []).append(number)
-        chunks = [part for sampling, tasks in plans.items() for part in _cut(self.job.inputs, tuple(tasks), sampling)]
-        if self.reals and with_reals:
-            chunks += _cut(self.reals, tuple(with_reals), None)
+            inputs.setdefault(choice.sampling, []).append(number)
+            if choice.protocol.keep_real:
+                wanted = Sampling(choice.protocol.reals, seed=choice.sampling.seed if choice.protocol.reals else 0)
+                reals.setdefault(wanted, []).append(number)
+        chunks = [part for plan, tasks in inputs.items() for part in _cut(self.job.inputs, tuple(tasks), plan, False)]
+        if self.reals:
+            chunks += [part for plan, tasks in reals.items() for part in _cut(self.reals, tuple(tasks), plan, True)]
         return [dataclasses.replace(chunk, number=number) for number, chunk in enumerate(chunks)]
 
 
-def _cut(inputs: Inputs, tasks: tuple[int, ...], sampling: Sampling | None) -> Iterator[Chunk]:
-    total = sum(item.count for item in inputs.items)
-    chosen = chosen_places(total, sampling) if sampling else list(range(total))
-    step = max(1, CHUNK // sampling.samples) if sampling else CHUNK
-    first = 0
+def _cut(inputs: Inputs, tasks: tuple[int, ...], sampling: Sampling, real: bool) -> Iterator[Chunk]:
+    chosen = chosen_places(sum(item.count for item in inputs.items), sampling)
+    step, first = max(1, CHUNK // sampling.samples), 0
     for item in inputs.items:
         mine = chosen[bisect_left(chosen, first) : bisect_left(chosen, first + item.count)]
         rows = tuple(place - first for place in mine)
         first += item.count
         for start in range(0, len(rows), step):
-            yield Chunk(0, item.name, item, rows[start : start + step], tasks, sampling)
+            yield Chunk(0, item.name, item, rows[start : start + step], tasks, sampling, real)
 
 
 def chosen_places(total: int, sampling: Sampling) -> list[int]:
@@ -167,6 +168,31 @@ def make_evaluation(
     found, _ = pin_model(model_uri)
     options = dataclasses.replace(options, device=resolved_device(options.device))
     job = _job(found, _resolved(dataset_url), options, split, domain)
+    return evaluation_of(job, choices, reference=reference, classifier=classifier, say=say)
+
+
+def evaluation_of(
+    job: Job,
+    choices: Sequence[Choice],
+    *,
+    reference: str | None = None,
+    classifier: str | None = None,
+    cache: str | None = None,
+    say: Callable[[str], None] = lambda message: None,
+) -> Evaluation:
+    """Find what protocols need beside model and inputs.
+
+    Args:
+        job: model, inputs and options.
+        choices: the protocols.
+        reference: see `make_evaluation`.
+        classifier: likewise.
+        cache: the folder of classifiers; None: this machine's.
+        say: told what a person waits for.
+
+    Raises:
+        I2IError: as `make_evaluation`.
+    """
     for choice in choices:
         if choice.network:
             networks.network(choice.network)
@@ -176,7 +202,7 @@ def make_evaluation(
         _reals(job, reference) if "reals" in needs else None,
         _targets(job) if "pairs" in needs else None,
         tuple(choices),
-        _classifier(job, classifier, say) if any(choice.protocol.classifier for choice in choices) else None,
+        _classifier(job, classifier, cache, say) if any(choice.protocol.classifier for choice in choices) else None,
     )
 
 
@@ -221,9 +247,9 @@ def _partner(job: Job) -> str:
     return next(name for name in names if name != job.inputs.domain)
 
 
-def _classifier(job: Job, url: str | None, say: Callable[[str], None]) -> Pinned:
+def _classifier(job: Job, url: str | None, cache: str | None, say: Callable[[str], None]) -> Pinned:
     if url:
         return pin(absolute(url))
     if job.inputs.domain is None:
         raise ConfigError(f"{job.inputs.url} is a folder of images without classes: name a classifier by --classifier.")
-    return of_domain(job.inputs.url, job.target, say)
+    return of_domain(job.inputs.url, job.target, say, cache)

@@ -1,4 +1,4 @@
-"""The protocols: which inputs, how many outputs, seen through which network, summed up how.
+"""The protocols.
 
 A protocol's name stands for one way to get a number. What a person may choose beside it (the network, other counts, the
 seed) is part of the number's name, see `record`; so numbers that can't be compared never share one.
@@ -8,104 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
 
 from i2idist.errors import ConfigError, nearest
 from i2idist.evaluate import folds, measures
 from i2idist.evaluate.folds import Fold
-from i2idist.evaluate.seen import Reals, Rows, Seen, Tools
+from i2idist.evaluate.protocol import Better, Choice, Need, Protocol, Sampling
+from i2idist.evaluate.seen import Rows, Seen, Tools
 from i2idist.metrics import networks
-
-Need = Literal["codes", "labels", "pairs", "reals"]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Which translations a protocol looks at.
-
-    Attributes:
-        inputs: so many, drawn by `seed` from the split without replacement; None: all.
-        samples: outputs of each.
-        seed: of the choice of inputs, of the codes, and of resampling.
-    """
-
-    inputs: int | None = None
-    samples: int = 1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse counts that mean nothing.
-
-        Raises:
-            ConfigError: a count below 1.
-        """
-        for name in ("inputs", "samples"):
-            if vars(self)[name] is not None and vars(self)[name] < 1:
-                raise ConfigError(f"{name} is {vars(self)[name]}: it must be at least 1.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """One way to get a number.
-
-    Attributes:
-        name: in commands and records.
-        measures: what, in a line, with its source.
-        better: which way is good.
-        keep: what a worker keeps of translations.
-        fold: makes what sums it up.
-        keep_real: what it keeps of real images of the target domain; None: they aren't looked at.
-        gives: what its network must give; None: it needs no network.
-        network: the default network.
-        only: whether the protocol is through this network alone, as its name says.
-        classifier: whether it needs a classifier of the target domain.
-        sampling: which translations.
-        pairs: which pairs of outputs are compared, for people.
-        needs: what data and model must have.
-        revision: goes up whenever the same images would give another number.
-    """
-
-    name: str
-    measures: str
-    better: Literal["higher", "lower"]
-    keep: Callable[[Seen, Tools], Rows]
-    fold: Callable[[], Fold]
-    keep_real: Callable[[Reals, Tools], Rows] | None = None
-    gives: networks.Gives | None = None
-    network: str | None = None
-    only: bool = False
-    classifier: bool = False
-    sampling: Sampling = Sampling()
-    pairs: str | None = None
-    needs: tuple[Need, ...] = ()
-    revision: int = 1
-
-    def describe(self) -> dict[str, Any]:
-        """As JSON: what it measures, with which counts, and what it needs."""
-        return {
-            "protocol": self.name,
-            "measures": self.measures,
-            "better": self.better,
-            "inputs": self.sampling.inputs or "all",
-            "samples": self.sampling.samples,
-            "pairs": self.pairs,
-            "seed": self.sampling.seed,
-            "network": self.network,
-            "networks": self.networks(),
-            "resize": networks.card(self.network).resize if self.network else None,
-            "needs": [*self.needs, *(["classifier"] if self.classifier else []), *self._weights()],
-            "revision": self.revision,
-        }
-
-    def networks(self) -> list[str]:
-        """The networks that it may look through."""
-        if self.only:
-            return [self.network] if self.network else []
-        return [name for name, card in networks.NETWORKS.items() if self.gives in card.gives]
-
-    def _weights(self) -> list[str]:
-        return [f"weights:{name}" for name in networks.card(self.network).weights] if self.network else []
 
 
 def _diversity(name: str, source: str, pairs: str, sampling: Sampling, keep: Callable[..., Rows]) -> Protocol:
@@ -123,56 +33,209 @@ def _diversity(name: str, source: str, pairs: str, sampling: Sampling, keep: Cal
     )
 
 
-def _frechet(name: str, measures_what: str, only: str | None = None) -> Protocol:
+def _features(
+    name: str,
+    what: str,
+    fold: Callable[[], Fold],
+    *,
+    only: str | None = None,
+    inputs: int | None = None,
+    reals: int | None = None,
+) -> Protocol:
     return Protocol(
         name=name,
-        measures=measures_what,
+        measures=what,
         better="lower",
         keep=measures.features,
         keep_real=measures.real_features,
-        fold=folds.Frechet,
+        fold=fold,
         gives="features",
         network=only or networks.DEFAULT,
         only=only is not None,
+        sampling=Sampling(inputs=inputs),
+        reals=reals,
         needs=("reals",),
     )
 
 
+def _by_classifier(
+    name: str,
+    what: str,
+    better: Better,
+    keep: Callable[[Seen, Tools], Rows],
+    fold: Callable[[], Fold] = folds.MeanOverInputs,
+    sampling: Sampling = Sampling(),  # noqa: B008  # frozen
+    needs: tuple[Need, ...] = ("labels",),
+) -> Protocol:
+    return Protocol(
+        name=name,
+        measures=what,
+        better=better,
+        keep=keep,
+        fold=fold,
+        classifier=True,
+        sampling=sampling,
+        needs=needs,
+    )
+
+
+def _of_images(
+    name: str,
+    what: str,
+    better: Better,
+    keep: Callable[[Seen, Tools], Rows],
+    fold: Callable[[], Fold] = folds.MeanOverInputs,
+    samples: int = 1,
+    needs: tuple[Need, ...] = ("pairs",),
+) -> Protocol:
+    sampling = Sampling(samples=samples)
+    return Protocol(name=name, measures=what, better=better, keep=keep, fold=fold, sampling=sampling, needs=needs)
+
+
+_INCEPTION = "inception-fid"
 _ALL = (
     _diversity(
         "diversity-segan", "SEGAN", "all 190 of 20 outputs", Sampling(inputs=100, samples=20), measures.all_pairs
     ),
     _diversity(
-        "diversity-udit",
-        "UDIT, after Zhu et al. 2017",
-        "19 random ones of 20 outputs",
-        Sampling(inputs=100, samples=20),
-        measures.pairs_19,
+        "diversity-udit", "UDIT", "19 random ones of 20 outputs", Sampling(inputs=100, samples=20), measures.pairs_19
     ),
-    _diversity("diversity-sdit", "SDIT", "all 45 of 10 outputs", Sampling(samples=10), measures.all_pairs),
-    _frechet("frechet", "Fréchet distance of features to every real image of the target domain"),
-    _frechet("fid", "Fréchet Inception distance to every real image (Heusel et al. 2017)", "inception-fid"),
+    _diversity("diversity-sdit", "SDIT", "all 45 of 10 outputs", Sampling(inputs=2000, samples=10), measures.all_pairs),
+    _features("frechet", "Fréchet distance of features to every real image of the target domain", folds.Frechet),
+    _features(
+        "fid", "Fréchet Inception distance to every real image (Heusel et al. 2017)", folds.Frechet, only=_INCEPTION
+    ),
+    _features(
+        "kid",
+        "kernel Inception distance, 100 subsets of 1,000 (Binkowski et al. 2018)",
+        partial(folds.Kernel, 1000),
+        only=_INCEPTION,
+        inputs=10_000,
+        reals=10_000,
+    ),
+    _features(
+        "polynomial-mmd",
+        "KID's discrepancy of any features, 100 subsets of 100",
+        partial(folds.Kernel, 100),
+        inputs=10_000,
+        reals=10_000,
+    ),
+    _features(
+        "kmmd",
+        "discrepancy of features with a Gaussian kernel (MineGAN)",
+        folds.Gaussian,
+        inputs=2000,
+        reals=2000,
+    ),
     Protocol(
-        name="accuracy",
-        measures="share of outputs in which a classifier of the target domain sees the input's class (TI-GAN)",
+        name="is",
+        measures="inception score in ten splits (Salimans et al. 2016)",
         better="higher",
-        keep=measures.class_is_kept,
+        keep=measures.network_probabilities,
+        fold=folds.InceptionScore,
+        gives="probabilities",
+        network=_INCEPTION,
+        only=True,
+        sampling=Sampling(inputs=10_000),
+    ),
+    _by_classifier(
+        "cis",
+        "conditional inception score by a classifier of the target domain, in nats (MUNIT); its IS beside it",
+        "higher",
+        measures.class_probabilities,
+        folds.ConditionalScore,
+        Sampling(inputs=100, samples=100),
+        needs=("codes",),
+    ),
+    _by_classifier(
+        "accuracy",
+        "share of outputs in which a classifier of the target domain sees the input's class (TI-GAN)",
+        "higher",
+        measures.class_is_kept,
+    ),
+    _by_classifier(
+        "classifier-error",
+        "mean over classes of the share of outputs that a classifier takes for another class (MineGAN)",
+        "lower",
+        measures.class_scores,
+        folds.ErrorByClass,
+    ),
+    _by_classifier(
+        "misclassification",
+        "share of outputs in which a classifier of a property that should stay sees another class (UDIT)",
+        "lower",
+        measures.class_is_lost,
+        sampling=Sampling(samples=10),
+    ),
+    _by_classifier(
+        "confidence-drop",
+        "how much surer a classifier is of the true class of inputs than of outputs (UDIT)",
+        "lower",
+        measures.confidence_drop,
+        sampling=Sampling(samples=10),
+    ),
+    Protocol(
+        name="reverse-classification",
+        measures="accuracy on real images of a classifier that is trained on translations (SDIT)",
+        better="higher",
+        keep=measures.images_and_labels,
+        keep_real=measures.real_images_and_labels,
+        fold=folds.ReverseClassification,
+        sampling=Sampling(inputs=2000),
+        reals=2000,
+        needs=("labels", "reals"),
+    ),
+    Protocol(
+        name="wasserstein",
+        measures="distance that an independent Wasserstein critic sees on held-out images (TransferGAN, Eq. 2.6; "
+        "its tables print minus it)",
+        better="lower",
+        keep=measures.images,
+        keep_real=measures.real_images,
+        fold=folds.IndependentCritic,
+        sampling=Sampling(inputs=2000),
+        reals=2000,
+        needs=("reals",),
+    ),
+    Protocol(
+        name="id-distance",
+        measures="distance of the faces of input and outputs (UDIT, SDIT)",
+        better="lower",
+        keep=measures.identity,
         fold=folds.MeanOverInputs,
-        classifier=True,
-        needs=("labels",),
+        gives="features",
+        network="face",
+        only=True,
+        sampling=Sampling(inputs=2000, samples=10),
+    ),
+    _of_images(
+        "mean-variance",
+        "mean over pixels of their variance over outputs (MineGAN)",
+        "higher",
+        measures.variances,
+        folds.MeanVariance,
+        needs=(),
+    ),
+    _of_images("edge-iou", "overlap of the outlines of input and output", "higher", measures.edges, needs=()),
+    _of_images(
+        "pixel-accuracy", "share of pixels within 16 levels of the target (UNIT)", "higher", measures.pixel_accuracy
+    ),
+    _of_images(
+        "best-of-20-l1", "L1 to the target of the nearest of 20 outputs (SEGAN)", "lower", measures.best_l1, samples=20
+    ),
+    _of_images(
+        "miou",
+        "mean IoU of classes, the channels of target and output (M&MNet)",
+        "higher",
+        measures.confusion,
+        folds.miou,
+    ),
+    _of_images(
+        "depth", "share of depths within a factor of 1.25 (M&MNet, Eq. 4.15)", "higher", measures.depths, folds.depths
     ),
 )
 PROTOCOLS = {protocol.name: protocol for protocol in _ALL}
 """Every protocol by name."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A protocol with its choices made."""
-
-    protocol: Protocol
-    network: str | None
-    sampling: Sampling
 
 
 def choose(

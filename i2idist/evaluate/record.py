@@ -13,7 +13,7 @@ import torch
 
 import i2idist
 from i2idist.evaluate.job import Evaluation
-from i2idist.evaluate.protocols import Choice
+from i2idist.evaluate.protocol import Choice
 from i2idist.evaluate.seen import Estimate
 from i2idist.metrics import networks
 from i2idist.translate.inputs import Inputs
@@ -101,6 +101,7 @@ def of_choice(choice: Choice) -> dict[str, Any]:
         "inputs": sampling.inputs or "all",
         "samples": sampling.samples,
         "pairs": protocol.pairs,
+        "reals_at_most": protocol.reals,
         "seed": sampling.seed,
     }
 

@@ -15,7 +15,7 @@ import torch
 from i2idist.errors import ConfigError
 from i2idist.evaluate.folds import Fold
 from i2idist.evaluate.job import Chunk, Evaluation, make_evaluation
-from i2idist.evaluate.protocols import Choice
+from i2idist.evaluate.protocol import Choice
 from i2idist.evaluate.record import Record, make_record
 from i2idist.evaluate.worker import Evaluator, Found
 from i2idist.translate.job import Model, Options
@@ -123,10 +123,9 @@ def _evaluated(
     on_progress: Callable[[Progress], None],
     say: Callable[[str], None],
 ) -> tuple[Record, ...]:
-    wanting = [number for number, choice in enumerate(evaluation.choices) if choice.protocol.keep_real]
-    chunks = evaluation.chunks(with_reals=wanting)
+    chunks = evaluation.chunks()
     say(f"Evaluating {evaluation.job.model.label} on {sum(chunk.images for chunk in chunks):,} images")
-    gathered = _Gathered(evaluation, chunks)
+    gathered = Folding(evaluation, chunks)
     done, total = 0, sum(chunk.images for chunk in chunks)
     with closing(_results(evaluation, chunks, launcher, workers, say)) as results:
         for found in results:
@@ -166,10 +165,11 @@ def _results(
     )
 
 
-class _Gathered:
+class Folding:
     """Folds what workers found in the order of chunks; what comes early waits."""
 
     def __init__(self, evaluation: Evaluation, chunks: Sequence[Chunk]) -> None:
+        """Fold the rows of an evaluation's chunks."""
         self._evaluation, self._chunks = evaluation, chunks
         self._folds: list[Fold] = [choice.protocol.fold() for choice in evaluation.choices]
         self._inputs = [0] * len(self._folds)
@@ -178,18 +178,20 @@ class _Gathered:
         self._next = 0
 
     def add(self, found: Found) -> None:
+        """Take what a worker found."""
         self._early[found.number] = found
         while self._next in self._early:
             self._take(self._early.pop(self._next))
             self._next += 1
 
     def _take(self, found: Found) -> None:
-        is_real = self._chunks[found.number].sampling is None
+        is_real = self._chunks[found.number].real
         for task, rows in found.rows.items():
             self._folds[task].add(rows, is_real)
             (self._reals if is_real else self._inputs)[task] += found.inputs
 
     def records(self) -> tuple[Record, ...]:
+        """The values, when all is added."""
         return tuple(self._record(task, choice) for task, choice in enumerate(self._evaluation.choices))
 
     def _record(self, task: int, choice: Choice) -> Record:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from i2idist.errors import ConfigError
 from i2idist.metrics.classifier import Classifier
 from i2idist.metrics.networks import FeatureNetwork
 
@@ -39,33 +38,6 @@ class Seen:
     seed: int
     labels: Tensor | None = None
     targets: Tensor | None = None
-
-    @property
-    def known_labels(self) -> Tensor:
-        """The labels, one for each output: (N * K,).
-
-        Raises:
-            ConfigError: the data has none.
-        """
-        if self.labels is None:
-            raise ConfigError("This protocol needs the inputs' classes, and the dataset has no labels.")
-        return self.labels.repeat_interleave(self.outputs.shape[1])
-
-    @property
-    def known_targets(self) -> Tensor:
-        """The targets.
-
-        Raises:
-            ConfigError: the data isn't paired.
-        """
-        if self.targets is None:
-            raise ConfigError("This protocol needs each input's true target, and the dataset isn't paired.")
-        return self.targets
-
-    @property
-    def flat(self) -> Tensor:
-        """All outputs: (N * K, C', H', W')."""
-        return self.outputs.flatten(0, 1)
 
 
 @dataclass(frozen=True)

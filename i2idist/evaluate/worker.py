@@ -13,11 +13,14 @@ from i2idist.data.transforms import resize, to_unit
 from i2idist.errors import DataError
 from i2idist.evaluate.classifiers import Pinned, load
 from i2idist.evaluate.job import Chunk, Evaluation
-from i2idist.evaluate.protocols import Choice
+from i2idist.evaluate.protocol import Choice
 from i2idist.evaluate.seen import Reals, Rows, Seen, Tools
 from i2idist.metrics import networks
 from i2idist.translate.forward import Forward
 from i2idist.translate.inputs import InputReader, Inputs
+
+Translate = Callable[[Tensor, Tensor, int, int], Tensor]
+"""Images (N, C, H, W), their places (N,), samples K, seed of codes -> (N, K, C', H', W') on the CPU; see `Forward`."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +35,19 @@ class Found:
 class Evaluator:
     """Works on chunks; every worker makes one, which loads model and networks once."""
 
-    def __init__(self, evaluation: Evaluation) -> None:
-        """Load what the evaluation needs, and compute with its threads from now on.
+    def __init__(self, evaluation: Evaluation, forward: Translate | None = None) -> None:
+        """Load what the evaluation needs.
+
+        Args:
+            evaluation: what to do.
+            forward: what translates; None: the evaluation's model, loaded, with its threads from now on.
 
         Raises:
             SourceError: model, weights or classifier aren't there any more.
         """
         self._evaluation, job = evaluation, evaluation.job
         self._device = job.options.device
-        self._forward = Forward(job)
+        self._forward = forward or Forward(job)
         self._reader = InputReader(job.inputs, job.source.channels)
         self._target_reader = self._reader_of(evaluation.targets)
         self._real_reader = self._reader_of(evaluation.reals)
@@ -64,7 +71,7 @@ class Evaluator:
             ConfigError: data that a protocol can't use.
             StorageError: storage can't be reached.
         """
-        found = self._look(chunk) if chunk.sampling else self._look_at_reals(chunk)
+        found = self._look_at_reals(chunk) if chunk.real else self._look(chunk)
         report(chunk.images)
         return found
 
@@ -81,7 +88,6 @@ class Evaluator:
         return Found(chunk.number, len(rows), kept)
 
     def _look(self, chunk: Chunk) -> Found:
-        assert chunk.sampling is not None, "reals have no sampling"
         evaluation, device = self._evaluation, self._device
         images, rows = self._read(self._reader, chunk, chunk.rows, evaluation.size_of(evaluation.job.source))
         places = torch.tensor([chunk.item.start + row for row in rows])
@@ -105,7 +111,6 @@ class Evaluator:
 
     def _translated(self, images: Tensor, places: Tensor, chunk: Chunk) -> Tensor:
         """(N, K, C', H', W'); a model without codes makes one output, which counts K times."""
-        assert chunk.sampling is not None, "inputs have a sampling"
         samples, codes = chunk.sampling.samples, self._evaluation.job.model.card.code_dim
         outputs = self._forward(images, places, samples if codes else 1, chunk.sampling.seed)
         finite = outputs.isfinite().flatten(1).all(1)

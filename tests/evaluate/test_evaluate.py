@@ -13,7 +13,7 @@ from i2idist.evaluate import choose, evaluate, table
 from i2idist.evaluate.classifiers import load as load_classifier
 from i2idist.evaluate.classifiers import of_domain, pin
 from i2idist.evaluate.job import chosen_places
-from i2idist.evaluate.protocols import Sampling
+from i2idist.evaluate.protocol import Sampling
 from i2idist.metrics import networks
 from i2idist.metrics.frechet import frechet_distance
 from i2idist.metrics.moments import Moments
