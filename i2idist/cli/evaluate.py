@@ -1,4 +1,4 @@
-"""`i2idist evaluate | protocols`."""
+"""`i2idist evaluate | compare | protocols`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
 
 from i2idist.cli.translate import parse_size
 
@@ -103,6 +102,68 @@ def evaluate(
         typer.echo(json.dumps({"values": values, "seconds": round(found.seconds, 2), "mlflow_run_id": run_id}))
 
 
+def compare(
+    models: Annotated[list[str], typer.Argument(help="Two models or more, as `evaluate` takes them.")],
+    data: Annotated[str, typer.Option(help="A packed dataset, generated:NAME, or a folder of images.")],
+    protocol: Protocols,
+    out: Annotated[str, typer.Option(help="The folder for the page, the picture and the records.")] = "comparison",
+    network: Network = None,
+    inputs: Inputs = None,
+    samples: Samples = None,
+    seed: Seed = None,
+    split: Split = None,
+    domain: Domain = None,
+    target: Target = "b",
+    reference: Reference = None,
+    classifier: Classifier = None,
+    size: Size = "trained",
+    batch_size: BatchSize = 16,
+    threads: Threads = 1,
+    device: Device = "auto",
+    launcher: Launcher = "ray",
+    workers: Workers = None,
+    root: Root = None,
+    tracking_uri: Uri = None,
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Measure several models on the same inputs and codes: a table with intervals, a picture, one HTML page."""
+    from i2idist.evaluate.compare import compare as run
+    from i2idist.evaluate.compare import comparison_table
+    from i2idist.evaluate.page import write_comparison
+    from i2idist.evaluate.tracked import default_uri, log_records
+
+    with progress_bar() as (show, say):
+        found = run(
+            models,
+            data,
+            _choices(protocol, network, inputs, samples, seed),
+            _options(target, size, batch_size, threads, device),
+            split=split,
+            domain=domain,
+            reference=reference,
+            classifier=classifier,
+            launcher=launcher,
+            workers=workers,
+            on_progress=show,
+            say=say,
+        )
+    urls = write_comparison(found, out)
+    if as_json:
+        typer.echo(json.dumps({**found.as_json(), "files": urls}))
+    else:
+        _print_rows(comparison_table(found))
+        typer.echo("".join(f"{letter}: {label}\n" for letter, label in found.labels.items()) + urls["html"])
+    for one in [] if offline else found.evaluated:
+        log_records(one.records, one.model, default_uri(one.model, tracking_uri, root))
+
+
+def _print_rows(rows: list[list[str]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
 def protocols(as_json: Json = False) -> None:
     """List the protocols: what each measures, on how many translations, through which network, and what it needs."""
     from i2idist.evaluate import PROTOCOLS
@@ -142,17 +203,15 @@ def _print(records: tuple[Record, ...]) -> None:
     """The values as a table; notes under it."""
     from i2idist.evaluate.record import shown, shown_interval
 
-    longest = max(len(record.name) for record in records)
-    console = Console(width=max(Console().width, longest + 64), soft_wrap=True)  # names are for copying: never cut
-    table = Table("", "95 % interval", "inputs", "outputs", "reals", "value", box=None)
+    rows = [["value", "95 % interval", "inputs", "outputs", "reals", "name"]]
     for record in records:
         counts = record.estimate.counts
         numbers = (f"{counts[key]:,}" if counts.get(key) else "" for key in ("inputs", "outputs", "reals"))
-        table.add_row(shown(record.estimate.value), shown_interval(record.estimate), *numbers, record.name)
-    console.print(table)
+        rows.append([shown(record.estimate.value), shown_interval(record.estimate), *numbers, record.name])
+    _print_rows(rows)
     for record in records:
         for note in record.estimate.notes:
-            console.print(f"{record.choice.protocol.name}: {note}", highlight=False, markup=False, soft_wrap=True)
+            typer.echo(f"{record.choice.protocol.name}: {note}")
 
 
 @contextmanager

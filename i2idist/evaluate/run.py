@@ -36,14 +36,19 @@ class Evaluated:
     """What an evaluation gave.
 
     Attributes:
-        model: which was evaluated.
+        evaluation: what was evaluated, on which images.
         records: one for each protocol, in their order.
         seconds: that it took.
     """
 
-    model: Model
+    evaluation: Evaluation
     records: tuple[Record, ...]
     seconds: float
+
+    @property
+    def model(self) -> Model:
+        """Which model was evaluated."""
+        return self.evaluation.job.model
 
 
 def evaluate(
@@ -102,7 +107,7 @@ def evaluate(
     )
     with _threads(evaluation.job.options.threads):
         records = _evaluated(evaluation, launcher, workers, on_progress, say)
-    return Evaluated(evaluation.job.model, records, time.monotonic() - begun)
+    return Evaluated(evaluation, records, time.monotonic() - begun)
 
 
 @contextmanager
