@@ -52,7 +52,7 @@ class PerceptualNetwork(nn.Module):
 
     def maps(self, x: Tensor) -> list[Tensor]:
         """Maps of unit feature vectors, each (N, C_l, H_l, W_l)."""
-        return [a / (a.square().sum(1, keepdim=True).sqrt() + 1e-10) for a in self.activations(x)]
+        return [a / _lengths(a) for a in self.activations(x)]
 
     def weigh(self, squares: Sequence[Tensor]) -> Tensor:
         """The sum over layers of the spatial mean of weighted squared differences: five (N, C_l, H_l, W_l) -> (N,)."""
@@ -63,15 +63,26 @@ class PerceptualNetwork(nn.Module):
         """The distance of each pair: (N, 3, H, W) twice -> (N,), >= 0 and 0 for equal images; differentiable."""
         return self.weigh([(f - g).square() for f, g in zip(self.maps(x), self.maps(y), strict=True)])
 
+    @torch.no_grad()
     def distances(self, x: Tensor) -> Tensor:
         """The distance of every two of K images, each seen once: (K, 3, H, W) -> (K, K), symmetric, diagonal 0."""
-        return torch.stack([_gaps(f, w) for f, w in zip(self.maps(x), self.channel_weights(), strict=True)]).sum(0)
+        pairs = zip(self.activations(x), self.channel_weights(), strict=True)
+        return torch.stack([_gaps(maps, w) for maps, w in pairs]).sum(0)
+
+
+def _lengths(maps: Tensor) -> Tensor:
+    """Of the feature vectors: (N, C, H, W) -> (N, 1, H, W), above zero."""
+    return maps.square().sum(1, keepdim=True).sqrt() + 1e-10
 
 
 def _gaps(maps: Tensor, channel_weights: Tensor) -> Tensor:
-    """Weighted squared distances of maps by their inner products, around their mean so that little cancels: (K, K)."""
-    centred = maps - maps.mean(0)
-    inner = (centred * channel_weights).flatten(1) @ centred.flatten(1).T
+    """Mean weighted squared distances of unit feature vectors, by inner products: (K, K). Overwrites `maps`.
+
+    Around the mean, so that little cancels; in place, since fresh memory takes longer than the arithmetic.
+    """
+    maps.div_(_lengths(maps)).mul_(channel_weights.sqrt())
+    flat = maps.sub_(maps.mean(0)).flatten(1)
+    inner = flat @ flat.T
     norms = inner.diagonal()
     gaps = norms[:, None] + norms - inner - inner.T
     return gaps.clamp_min(0.0) / (maps.shape[2] * maps.shape[3])
