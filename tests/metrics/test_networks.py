@@ -165,8 +165,8 @@ def test_lpips_is_the_packages_on_the_same_weights(trunk):
     whole.load_state_dict(convolutions(trunk), strict=False, assign=True)
     theirs = lpips.LPIPS(net=trunk, pnet_rand=True, verbose=False)
     for part in theirs.net.children():
-        for number in part._modules:
-            part._modules[number] = whole.features[int(number)]
+        for number, _ in list(part.named_children()):
+            part.add_module(number, whole.features[int(number)])
     images = noise(3, side=40)
     with torch.no_grad():
         expected = one_by_one(lambda x, y: theirs(x, y).flatten(), images)
