@@ -14,9 +14,11 @@ from i2idist import launch, storage
 from i2idist.data.generated import resolve
 from i2idist.data.manifest import load_manifest
 from i2idist.data.reader import DataSettings
-from i2idist.demo.measures import Digits, classifier_of, draw, images_of, measure
+from i2idist.demo.measures import Digits, draw, images_of, measure
 from i2idist.demo.progress import Clock, Say, Ticker
 from i2idist.errors import DataError, RunError
+from i2idist.evaluate.classifiers import of_domain
+from i2idist.evaluate.tracked import log_records
 from i2idist.experiment import Experiment, read_experiment
 from i2idist.model import Translator, load
 from i2idist.tracking import resolve_uri
@@ -105,11 +107,14 @@ def _run(
         model = _register(experiment, folder, uri)
         translator = load(model.uri)
     with clock.phase("classifier", "Training a classifier on street-style digits, to read the translations"):
-        classifier, accuracy = classifier_of(translator, digits, experiment.seed, say)
+        cache = str(folder / "cache" / "classifiers")
+        classifier = of_domain(digits.settings.url, translator.card.domains.b, cache=cache)
     with clock.phase("translate", f"Translating {digits.test_inputs} test digits with {CODES} codes each"):
         test, translated = _translate(model, translator, digits, experiment, folder, say)
-    with clock.phase("measure", "Measuring label agreement and diversity"):
-        measured = measure(classifier, test)
+    with clock.phase("measure", "Evaluating by protocols: label agreement and diversity, to MLflow too"):
+        measured, evaluated = measure(model.uri, digits, classifier, test, experiment.seed)
+        if uri:
+            log_records(evaluated.records, evaluated.model, uri)
     with clock.phase("pictures", "Drawing"):
         draw(translator, test, launch.logs(RUN, root=str(folder / "runs")), experiment.seed, folder)
     summary = {
@@ -129,7 +134,7 @@ def _run(
         "expected_translations": digits.test_inputs * CODES,
         "codes": CODES,
         **measured,
-        "classifier_accuracy": accuracy,
+        "classifier_accuracy": classifier.card.accuracy,
         "seed": experiment.seed,
         "seconds": round(clock.total, 1),
         "seconds_by_phase": clock.phases,

@@ -23,6 +23,7 @@ from torch import Tensor
 from i2idist import storage
 from i2idist.data.batches import Labelled
 from i2idist.data.cache import default_folder
+from i2idist.data.generated import is_generated, resolve
 from i2idist.data.manifest import Manifest, load_manifest
 from i2idist.data.settings import DataSettings
 from i2idist.errors import ConfigError, SourceError
@@ -71,7 +72,7 @@ class ClassifierCard:
 
 @dataclass(frozen=True)
 class Pinned:
-    """A classifier as a value's record names it: the folder that workers load, and its card."""
+    """A classifier as a value's record names it: its folder, or `models:/NAME/VERSION`, and its card."""
 
     url: str
     card: ClassifierCard
@@ -156,14 +157,57 @@ def _images(url: str, domain: Domain, split: str) -> tuple[Tensor, Tensor]:
     return torch.cat([batch.x for batch in batches]), torch.cat([batch.y for batch in batches])
 
 
-def pin(url: str) -> Pinned:
-    """The classifier that `train` saved at `url`.
+def domain_of(dataset_url: str, name: str, size: tuple[int, int] | str) -> tuple[str, Domain]:
+    """The folder of a dataset, generated where it is named so, and one of its domains at a size.
 
     Raises:
+        ConfigError: no such domain, or images that differ in size without one to resize to.
+        DataError, StorageError: data that can't be read.
+    """
+    url = resolve(dataset_url, str(default_folder().parent / "generated")) if is_generated(dataset_url) else dataset_url
+    wanted = size if isinstance(size, tuple) else None
+    return url, load_manifest(url).domains_for(wanted, [name]).images[0]
+
+
+def register(url: str, name: str, *, tracking_uri: str | None = None) -> str:
+    """Register the classifier that `train` saved at `url`; one that is registered so already keeps its version.
+
+    Returns:
+        The version.
+
+    Raises:
+        SourceError: there is no classifier.
+        TrackingError: MLflow can't be reached, or refuses.
+    """
+    from i2idist.tracking.folders import register_folder  # MLflow takes seconds to import
+
+    card = pin(url).card
+    tags = {"kind": "classifier", "domain": card.domain, "dataset_digest": card.dataset_digest}
+    return register_folder(url, name, card.weights_sha256, tags, uri=tracking_uri)
+
+
+def _folder_of(url: str) -> str:
+    """The folder of a classifier; a registered one is fetched on first use."""
+    if not url.startswith("models:/"):
+        return url
+    from i2idist.tracking.folders import fetch_folder
+
+    return fetch_folder(url, default_folder().parent / "classifiers")
+
+
+def pin(url: str) -> Pinned:
+    """The classifier that `train` saved at `url`, or that `models:/NAME@ALIAS` or `models:/NAME/VERSION` names now.
+
+    Raises:
+        TrackingError: MLflow can't be reached.
         SourceError: there is none, or its card is damaged.
         StorageError: storage can't be reached.
     """
-    where = storage.join(url, FILE_NAME)
+    if url.startswith("models:/"):
+        from i2idist.tracking.folders import pinned_uri
+
+        url = pinned_uri(url)
+    where = storage.join(_folder_of(url), FILE_NAME)
     if not storage.exists(where):
         raise SourceError(f"There is no classifier at {url}: no {FILE_NAME}. Train one with `i2idist classifier`.")
     try:
@@ -182,7 +226,7 @@ def load(pinned: Pinned) -> Classifier:
         SourceError: its weights are missing or damaged.
         StorageError: storage can't be reached.
     """
-    where = storage.join(pinned.url, pinned.card.weights)
+    where = storage.join(_folder_of(pinned.url), pinned.card.weights)
     data = storage.read_bytes(where) if storage.exists(where) else b""
     found = hashlib.sha256(data).hexdigest()
     if found != pinned.card.weights_sha256:

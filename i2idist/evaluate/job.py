@@ -249,7 +249,7 @@ def _partner(job: Job) -> str:
 
 def _classifier(job: Job, url: str | None, cache: str | None, say: Callable[[str], None]) -> Pinned:
     if url:
-        return pin(absolute(url))
+        return pin(url if url.startswith("models:/") else absolute(url))
     if job.inputs.domain is None:
         raise ConfigError(f"{job.inputs.url} is a folder of images without classes: name a classifier by --classifier.")
     return of_domain(job.inputs.url, job.target, say, cache)

@@ -28,7 +28,7 @@ from i2idist.tracking.place import ABSENT, connect, default_tracking, experiment
 from i2idist.tracking.settings import Tracking, shown
 
 CANDIDATE, CHAMPION = "candidate", "champion"
-_DIGEST = "model_sha256"
+DIGEST = "model_sha256"
 _NAMED = re.compile(r"models:/([^/@]+)(?:@([^/]+)|/([0-9]+))")
 _LOGGED = re.compile(r"models:/(m-[0-9a-f]{32})")
 _OF_RUN = re.compile(r"runs:/([0-9a-f]{32})/(.+)")
@@ -86,11 +86,11 @@ def register(
     run_id = run_id or card.lineage.get("mlflow_run_id")
     with mlflow_errors(f"register {model_url} as '{name}'", where):
         client = connect(where)
-        version = _version_with(client, name, digest)
+        version = version_with(client, name, digest)
         if version is None:
             labels = {**_tags(card, digest), **(tags or {})}
             model_id = _log(client, where, model_url, card, name, run_id, labels)
-            version = _create_version(client, where, name, model_id, run_id, labels)
+            version = create_version(client, where, name, model_id, run_id, labels)
         if alias:
             client.set_registered_model_alias(name, alias, version)
     return version
@@ -137,7 +137,7 @@ def resolve(model_uri: str, *, uri: str | None = None, cache: Path | None = None
     """
     where = tracking_uri(uri)
     client = connect(where)
-    pinned, version = _pin(client, where, model_uri)
+    pinned, version = pin_version(client, where, model_uri)
     folder = str(_fetch(client, pinned, where, cache or default_folder().parent / "models"))
     run_id = version.run_id if version else read_card(folder).lineage.get("mlflow_run_id")
     return ResolvedModel(
@@ -171,7 +171,7 @@ def _tags(card: ModelCard, digest: str) -> dict[str, str]:
     kept = ("run", "checkpoint", "dataset_digest", "code")
     known = {key: str(card.lineage[key]) for key in kept if card.lineage.get(key)}
     return {
-        _DIGEST: digest,
+        DIGEST: digest,
         "weights_sha256": card.weights_sha256,
         "format_version": str(card.format_version),
         "method": card.method,
@@ -181,8 +181,9 @@ def _tags(card: ModelCard, digest: str) -> dict[str, str]:
     }
 
 
-def _version_with(client: MlflowClient, name: str, digest: str) -> str | None:
-    found = client.search_model_versions(f"name = '{name}' and tags.{_DIGEST} = '{digest}'")
+def version_with(client: MlflowClient, name: str, digest: str) -> str | None:
+    """The newest version that is tagged with this digest; None where there is none."""
+    found = client.search_model_versions(f"name = '{name}' and tags.{DIGEST} = '{digest}'")
     return max((str(version.version) for version in found), key=int, default=None)
 
 
@@ -215,9 +216,10 @@ def _log(
     return str(logged.model_id)
 
 
-def _create_version(
+def create_version(
     client: MlflowClient, uri: str, name: str, model_id: str, run_id: str | None, tags: Mapping[str, str]
 ) -> str:
+    """Make a logged model the newest version of a registered one, which is made where absent."""
     try:
         client.create_registered_model(name)
     except MlflowException as error:
@@ -259,7 +261,13 @@ def _absent(client: MlflowClient, uri: str, name: str, wanted: str) -> str:
     )
 
 
-def _pin(client: MlflowClient, uri: str, model_uri: str) -> tuple[str, ModelVersion | None]:
+def pin_version(client: MlflowClient, uri: str, model_uri: str) -> tuple[str, ModelVersion | None]:
+    """What stands for the same model for good, and its version where it is registered.
+
+    Raises:
+        ConfigError: the URI names no model.
+        SourceError: there is no such model, alias or version.
+    """
     if named := _NAMED.fullmatch(model_uri):
         version = _find(client, uri, named[1], named[2], named[3])
         return f"models:/{version.name}/{version.version}", version
@@ -276,7 +284,7 @@ def _fetch(client: MlflowClient, pinned: str, uri: str, cache: Path) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=cache) as folder:
         with mlflow_errors(f"fetch {pinned}", uri):
-            location = _location(client, pinned)
+            location = location_of(client, pinned)
             fetched = mlflow.artifacts.download_artifacts(
                 artifact_uri=location, dst_path=folder, tracking_uri=uri, registry_uri=uri
             )
@@ -300,11 +308,11 @@ def _is_whole(kept: Path, card: ModelCard) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() == card.weights_sha256
 
 
-def _location(client: MlflowClient, pinned: str) -> str:
+def location_of(client: MlflowClient, pinned: str) -> str:
     """Where the files are. MLflow would resolve these URIs at its default tracking URI, whatever the client's."""
     if named := _NAMED.fullmatch(pinned):
         found = str(client.get_model_version_download_uri(named[1], named[3]))
-        return _location(client, found) if _LOGGED.fullmatch(found) else found
+        return location_of(client, found) if _LOGGED.fullmatch(found) else found
     if logged := _LOGGED.fullmatch(pinned):
         return str(client.get_logged_model(logged[1]).artifact_location)
     run_id, path = pinned.removeprefix("runs:/").split("/", 1)
