@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL.Image import Image
@@ -24,6 +25,7 @@ from i2idist.evaluate.record import Record, shown, shown_interval
 from i2idist.evaluate.run import Evaluated, evaluate
 from i2idist.evaluate.seen import Estimate, Rows, Seen, Tools
 from i2idist.evaluate.worker import Evaluator
+from i2idist.experiment import Resources
 from i2idist.metrics.bootstrap import bootstrap_interval
 from i2idist.pictures import sheet
 from i2idist.translate.job import Options
@@ -88,6 +90,8 @@ def compare(
     options: Options | None = None,
     *,
     grid: tuple[int, int] = (6, 3),
+    launcher: Literal["ray", "local"] = "ray",
+    workers: int | None = None,
     say: Callable[[str], None] = lambda message: None,
     **how: Any,
 ) -> Compared:
@@ -99,6 +103,8 @@ def compare(
         choices: likewise.
         options: likewise.
         grid: inputs in the picture, and outputs of each model for each; drawn by the first protocol's seed.
+        launcher: likewise.
+        workers: likewise.
         say: told what a person waits for.
         how: further arguments of `evaluate`.
 
@@ -108,12 +114,28 @@ def compare(
     """
     if not 2 <= len(models) <= len(LETTERS):
         raise ConfigError(f"{len(models)} models: compare takes 2 to {len(LETTERS)}.")
-    found = tuple(evaluate(uri, dataset_url, choices, options, say=say, **how) for uri in models)
+    options = options or Options()
+    how |= {"launcher": launcher, "workers": workers, "say": say}
+    with _one_cluster(launcher, workers, options, say):
+        found = tuple(evaluate(uri, dataset_url, choices, options, **how) for uri in models)
     names = dict.fromkeys(record.name for one in found for record in one.records)
     rows = {name: tuple(_named(one, name) for one in found) for name in names}
     labels = {letter: _label(one) for letter, one in zip(LETTERS, found, strict=False)}
     sampling = Sampling(grid[0], grid[1], choices[0].sampling.seed)
     return Compared(labels, found, rows, _picture([one.evaluation for one in found], labels, sampling))
+
+
+def _one_cluster(
+    launcher: str, workers: int | None, options: Options, say: Callable[[str], None]
+) -> AbstractContextManager[object]:
+    """A Ray for all models, so that each doesn't start its own."""
+    if launcher != "ray":
+        return nullcontext()
+    from i2idist.launch.processes import cores
+    from i2idist.launch.ray import cluster
+
+    count = workers or max(1, cores() // options.threads)
+    return cluster(Resources(num_workers=count, threads_per_worker=options.threads), say)
 
 
 def _named(found: Evaluated, name: str) -> Record | None:
