@@ -11,7 +11,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from i2idist.errors import I2IError
+from i2idist.errors import ConfigError, I2IError
 from i2idist.evaluate.job import Evaluation, evaluation_of
 from i2idist.evaluate.protocol import Choice
 from i2idist.evaluate.protocols import choose
@@ -33,9 +33,14 @@ def choices_of(training: Training) -> list[Choice]:
     """The protocols that validation measures by, on at most as many inputs as it looks at.
 
     Raises:
-        ConfigError: one that isn't known, or a network that isn't.
+        ConfigError: one that isn't known, a network that isn't, or a criterion that keeps the worst.
     """
-    return [_limited(choose(text), training.validation_images) for text in training.validate_protocols]
+    choices = [_limited(choose(text), training.validation_images) for text in training.validate_protocols]
+    for protocol in (choice.protocol for choice in choices):
+        wanted = "max" if protocol.better == "higher" else "min"
+        if f"{training.best_metric}/".startswith(f"eval/{protocol.name}/") and training.best_mode != wanted:
+            raise ConfigError(f"Of {protocol.name}, {protocol.better} is better: set train.best_mode={wanted}.")
+    return choices
 
 
 def _limited(choice: Choice, limit: int | None) -> Choice:

@@ -79,7 +79,7 @@ class Evaluator:
         assert self._real_reader is not None, "the evaluation has reals"
         target = self._evaluation.job.target
         images, rows = self._read(self._real_reader, chunk, chunk.rows, self._evaluation.size_of(target))
-        reals = Reals(images.to(self._device), _labels(self._real_reader, chunk, rows))
+        reals = Reals(images.to(self._device), _labels(self._real_reader, chunk, rows, self._device))
         kept: dict[int, Rows] = {}
         for task in chunk.tasks:
             keep = self._evaluation.choices[task].protocol.keep_real
@@ -96,7 +96,7 @@ class Evaluator:
             self._translated(images, places, chunk).to(device),
             places,
             chunk.sampling.seed,
-            _labels(self._reader, chunk, rows),
+            _labels(self._reader, chunk, rows, device),
             self._targets(chunk, rows),
         )
         choices = self._evaluation.choices
@@ -132,11 +132,11 @@ class Evaluator:
         return torch.stack([image for _, image in present]), tuple(row for row, _ in present)
 
 
-def _labels(reader: InputReader, chunk: Chunk, rows: tuple[int, ...]) -> Tensor | None:
+def _labels(reader: InputReader, chunk: Chunk, rows: tuple[int, ...], device: str) -> Tensor | None:
     """Their classes; None where one has none, or has attributes instead."""
     labels: list[Label] = [reader.label(chunk.item, row) for row in rows]
     classes = [label for label in labels if isinstance(label, int)]
-    return torch.tensor(classes) if len(classes) == len(rows) else None
+    return torch.tensor(classes, device=device) if len(classes) == len(rows) else None
 
 
 def _on_cpu(rows: Rows) -> Rows:

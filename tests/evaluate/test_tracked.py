@@ -11,6 +11,7 @@ from i2idist.evaluate import choose, evaluate
 from i2idist.evaluate.tracked import default_uri, log_records
 from i2idist.model import load, save
 from i2idist.tracking.place import client_of, experiment_id
+from i2idist.tracking.registry import register
 
 FAST = ("--inputs", "2", "--samples", "2", "--launcher", "local")
 
@@ -58,6 +59,16 @@ def test_values_go_to_the_run_that_made_the_model(segan, digits, uri, tmp_path):
     kept = files(client, run_id)
     assert record.name in kept[".md"]
     assert json.loads(kept[".json"])[0]["conditions"]["network"]["version"] == record.conditions["network"]["version"]
+
+
+def test_a_registered_model_is_pinned_and_its_values_go_to_its_run(segan, digits, uri, tmp_path, capsys):
+    client: MlflowClient = client_of(uri)
+    run_id = client.create_run(experiment_id(client, uri, "i2idist"), run_name="first").info.run_id
+    register(of_run(segan, digits, tmp_path / "model", run_id), "tiny", uri=uri)
+    assert ended("evaluate", "models:/tiny@candidate", digits, "--protocol", "edge-iou", *FAST, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["mlflow_run_id"] == run_id
+    assert told["values"][0]["model"]["uri"] == "models:/tiny/1"
 
 
 def test_a_model_of_no_run_gets_one_and_keeps_it(segan, digits, uri, capsys):

@@ -51,6 +51,8 @@ def test_protocols_change_nothing_of_training(tiny, root, steps):
 def test_what_cannot_be_measured_is_refused_before_training(tiny, root):
     with pytest.raises(ConfigError, match="Did you mean 'edge-iou'"):
         launch.train(recipe(tiny, validate_protocols=["edge-io"]), run="first", root=root)
+    with pytest.raises(ConfigError, match="best_mode=max"):
+        launch.train(recipe(tiny, best_mode="min"), run="first", root=root)
     with pytest.raises(ConfigError, match="validate_every_images"):
         launch.train(recipe(tiny, validate_every_images=None, best_metric=None), run="second", root=root)
 
