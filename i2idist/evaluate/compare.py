@@ -205,7 +205,7 @@ def _cell(record: Record | None, difference: Estimate | None) -> str:
         return "not comparable"
     ends = shown_interval(record.estimate)
     text = shown(record.estimate.value) + ("" if ends == "-" else f" ({ends})")
-    return text if difference is None else f"{text}; A {_signed(difference)}"
+    return text if difference is None else f"{text}, against A {_signed(difference)}"
 
 
 def _signed(difference: Estimate) -> str:

@@ -111,7 +111,7 @@ class Evaluation:
 
 
 def _cut(inputs: Inputs, tasks: tuple[int, ...], sampling: Sampling, real: bool) -> Iterator[Chunk]:
-    chosen = chosen_places(sum(item.count for item in inputs.items), sampling)
+    chosen = chosen_places(_total(inputs), sampling)
     step, first = max(1, CHUNK // sampling.samples), 0
     for item in inputs.items:
         mine = chosen[bisect_left(chosen, first) : bisect_left(chosen, first + item.count)]
@@ -197,13 +197,32 @@ def evaluation_of(
         if choice.network:
             networks.network(choice.network)
     needs = {need for choice in choices for need in choice.protocol.needs}
+    reals = _reals(job, reference) if "reals" in needs else None
+    for choice in choices:
+        _check_counts(choice, job.inputs, reals)
     return Evaluation(
         job,
-        _reals(job, reference) if "reals" in needs else None,
+        reals,
         _targets(job) if "pairs" in needs else None,
         tuple(choices),
         _classifier(job, classifier, cache, say) if any(choice.protocol.classifier for choice in choices) else None,
     )
+
+
+def _check_counts(choice: Choice, inputs: Inputs, reals: Inputs | None) -> None:
+    protocol, sampling = choice.protocol, choice.sampling
+    found = len(chosen_places(_total(inputs), sampling)) * sampling.samples
+    real = _total(reals) if reals and protocol.keep_real else protocol.least
+    for what, count in (("outputs", found), ("real images", real)):
+        if count < protocol.least:
+            raise ConfigError(
+                f"{protocol.name} takes {protocol.least} {what} at least, and there are {count}: use another protocol, "
+                "more inputs or more samples."
+            )
+
+
+def _total(inputs: Inputs) -> int:
+    return sum(item.count for item in inputs.items)
 
 
 def resolved_device(device: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:

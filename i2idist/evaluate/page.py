@@ -48,7 +48,7 @@ def page(found: Compared) -> str:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Models compared</title><style>{_STYLE}</style>'
         f"<h1>Models compared</h1>{_models(found)}"
         f"<table>{_row('th', heads)}{''.join(_row('td', line) for line in lines)}</table>"
-        "<p><small>95 % intervals. After a semicolon: the difference from A on the same inputs and codes; it is real "
+        "<p><small>95 % intervals. Against A: the difference on the same inputs and codes; it is real "
         "where its interval leaves out 0.</small></p>"
         f'<div class="sheet"><img alt="Inputs and outputs" src="data:image/png;base64,{picture}"></div>'
         f"{_records(found)}</html>\n"

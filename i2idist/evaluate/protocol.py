@@ -57,6 +57,7 @@ class Protocol:
         classifier: whether it needs a classifier of the target domain.
         sampling: which translations.
         reals: at most so many real images, drawn by the seed; None: all.
+        least: outputs, and real images, that it takes at least.
         pairs: which pairs of outputs are compared, for people.
         needs: what data and model must have.
         revision: goes up whenever the same images would give another number.
@@ -74,6 +75,7 @@ class Protocol:
     classifier: bool = False
     sampling: Sampling = Sampling()
     reals: int | None = None
+    least: int = 1
     pairs: str | None = None
     needs: tuple[Need, ...] = ()
     revision: int = 1

@@ -41,6 +41,7 @@ def _features(
     only: str | None = None,
     inputs: int | None = None,
     reals: int | None = None,
+    least: int = 2,
 ) -> Protocol:
     return Protocol(
         name=name,
@@ -54,6 +55,7 @@ def _features(
         only=only is not None,
         sampling=Sampling(inputs=inputs),
         reals=reals,
+        least=least,
         needs=("reals",),
     )
 
@@ -94,13 +96,9 @@ def _of_images(
 
 _INCEPTION = "inception-fid"
 _ALL = (
-    _diversity(
-        "diversity-segan", "SEGAN", "all 190 of 20 outputs", Sampling(inputs=100, samples=20), measures.all_pairs
-    ),
-    _diversity(
-        "diversity-udit", "UDIT", "19 random ones of 20 outputs", Sampling(inputs=100, samples=20), measures.pairs_19
-    ),
-    _diversity("diversity-sdit", "SDIT", "all 45 of 10 outputs", Sampling(inputs=2000, samples=10), measures.all_pairs),
+    _diversity("diversity-segan", "SEGAN", "all pairs", Sampling(inputs=100, samples=20), measures.all_pairs),
+    _diversity("diversity-udit", "UDIT", "19 random pairs", Sampling(inputs=100, samples=20), measures.pairs_19),
+    _diversity("diversity-sdit", "SDIT", "all pairs", Sampling(inputs=2000, samples=10), measures.all_pairs),
     _features("frechet", "Fréchet distance of features to every real image of the target domain", folds.Frechet),
     _features(
         "fid", "Fréchet Inception distance to every real image (Heusel et al. 2017)", folds.Frechet, only=_INCEPTION
@@ -109,6 +107,7 @@ _ALL = (
         "kid",
         "kernel Inception distance, 100 subsets of 1,000 (Binkowski et al. 2018)",
         partial(folds.Kernel, 1000),
+        least=1000,
         only=_INCEPTION,
         inputs=10_000,
         reals=10_000,
@@ -117,6 +116,7 @@ _ALL = (
         "polynomial-mmd",
         "KID's discrepancy of any features, 100 subsets of 100",
         partial(folds.Kernel, 100),
+        least=100,
         inputs=10_000,
         reals=10_000,
     ),
@@ -137,6 +137,7 @@ _ALL = (
         network=_INCEPTION,
         only=True,
         sampling=Sampling(inputs=10_000),
+        least=20,
     ),
     _by_classifier(
         "cis",
@@ -221,7 +222,11 @@ _ALL = (
         "pixel-accuracy", "share of pixels within 16 levels of the target (UNIT)", "higher", measures.pixel_accuracy
     ),
     _of_images(
-        "best-of-20-l1", "L1 to the target of the nearest of 20 outputs (SEGAN)", "lower", measures.best_l1, samples=20
+        "best-l1",
+        "L1 to the target of the output that is nearest to it (SEGAN: of 20)",
+        "lower",
+        measures.best_l1,
+        samples=20,
     ),
     _of_images(
         "miou",
