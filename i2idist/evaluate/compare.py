@@ -117,12 +117,15 @@ def compare(
     options = options or Options()
     how |= {"launcher": launcher, "workers": workers, "say": say}
     with _one_cluster(launcher, workers, options, say):
-        found = tuple(evaluate(uri, dataset_url, choices, options, **how) for uri in models)
+        found: list[Evaluated] = []
+        for uri in models:
+            beside = found[0] if found else None
+            found.append(evaluate(uri, dataset_url, choices, options, beside=beside, **how))
     names = dict.fromkeys(record.name for one in found for record in one.records)
     rows = {name: tuple(_named(one, name) for one in found) for name in names}
     labels = {letter: _label(one) for letter, one in zip(LETTERS, found, strict=False)}
     sampling = Sampling(grid[0], grid[1], choices[0].sampling.seed)
-    return Compared(labels, found, rows, _picture([one.evaluation for one in found], labels, sampling))
+    return Compared(labels, tuple(found), rows, _picture([one.evaluation for one in found], labels, sampling))
 
 
 def _one_cluster(

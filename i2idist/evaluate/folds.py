@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -33,6 +33,10 @@ class Fold(Protocol):
         """Take the rows of some inputs, or of some `real` images."""
         ...
 
+    def take_reals(self, other: Any) -> None:
+        """Take the real images of another fold of the same kind, which has all of them."""
+        ...
+
     def estimate(self, seed: int) -> Estimate:
         """The value of all rows; `seed` keys what is drawn for it."""
         ...
@@ -48,6 +52,10 @@ class Gathered:
     def add(self, rows: Rows, real: bool) -> None:
         """See `Fold`."""
         self._parts[real].append(rows)
+
+    def take_reals(self, other: Any) -> None:
+        """See `Fold`."""
+        self._parts[True] = other._parts[True]
 
     def column(self, name: str, *, real: bool = False) -> Tensor:
         """One tensor of all rows, in order.
@@ -164,6 +172,10 @@ class Frechet:
         """See `Fold`."""
         (self._reals if real else self._fakes).add(rows["features"])
 
+    def take_reals(self, other: Any) -> None:
+        """See `Fold`."""
+        self._reals = other._reals
+
     def estimate(self, seed: int) -> Estimate:
         """See `Fold`."""
         fakes, reals = self._fakes.moments("translations"), self._reals.moments("real images")
@@ -264,6 +276,9 @@ class MeanVariance:
         found = Variances.from_state(rows)
         self._all = self._all or Variances(len(found.mean))
         self._all.merge(found)
+
+    def take_reals(self, other: Any) -> None:
+        """It looks at none."""
 
     def estimate(self, seed: int) -> Estimate:
         """See `Fold`."""

@@ -85,6 +85,13 @@ class Evaluation:
         assert size != "stored", "refused when the evaluation is made"
         return (domain.height, domain.width) if isinstance(size, str) else size
 
+    def looks_at_the_same_reals(self, other: Evaluation) -> bool:
+        """Whether protocols keep the same of the same real images, whatever the models."""
+        if self.reals is None or other.reals is None:
+            return False
+        ours, theirs = ((e.reals.digest, e.reals.domain, e.size_of(e.job.target)) for e in (self, other) if e.reals)
+        return ours == theirs and self.choices == other.choices and self.job.options.device == other.job.options.device
+
     def for_workers(self) -> Evaluation:
         """A copy that is small however much data there is."""
         without = dataclasses.replace(self.job, inputs=self.job.inputs.without_items())

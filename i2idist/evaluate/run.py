@@ -37,11 +37,13 @@ class Evaluated:
 
     Attributes:
         evaluation: what was evaluated, on which images.
+        folding: what they are made of.
         records: one for each protocol, in their order.
         seconds: that it took.
     """
 
     evaluation: Evaluation
+    folding: Folding
     records: tuple[Record, ...]
     seconds: float
 
@@ -63,6 +65,7 @@ def evaluate(
     classifier: str | None = None,
     launcher: Literal["ray", "local"] = "ray",
     workers: int | None = None,
+    beside: Evaluated | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     say: Callable[[str], None] = lambda message: None,
 ) -> Evaluated:
@@ -79,6 +82,7 @@ def evaluate(
         classifier: a saved classifier of the target domain; None: one of our cache, trained on first use.
         launcher: `ray`: a pool of actors; `local`: this process alone.
         workers: actors; None: as many as there are cores, or GPUs, for.
+        beside: another model's evaluation: real images that both look at aren't looked at again.
         on_progress: called now and then.
         say: told what a person waits for.
 
@@ -106,8 +110,9 @@ def evaluate(
         say=say,
     )
     with _threads(evaluation.job.options.threads):
-        records = _evaluated(evaluation, launcher, workers, on_progress, say)
-    return Evaluated(evaluation, records, time.monotonic() - begun)
+        folding = _folded(evaluation, launcher, workers, beside, on_progress, say)
+        records = folding.records()
+    return Evaluated(evaluation, folding, records, time.monotonic() - begun)
 
 
 @contextmanager
@@ -121,23 +126,27 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _evaluated(
+def _folded(
     evaluation: Evaluation,
     launcher: str,
     workers: int | None,
+    beside: Evaluated | None,
     on_progress: Callable[[Progress], None],
     say: Callable[[str], None],
-) -> tuple[Record, ...]:
+) -> Folding:
     chunks = evaluation.chunks()
-    say(f"Evaluating {evaluation.job.model.label} on {sum(chunk.images for chunk in chunks):,} images")
     gathered = Folding(evaluation, chunks)
+    if beside and beside.evaluation.looks_at_the_same_reals(evaluation):
+        gathered.take_reals(beside.folding)
+        chunks = [chunk for chunk in chunks if not chunk.real]  # they come last, so the others keep their numbers
+    say(f"Evaluating {evaluation.job.model.label} on {sum(chunk.images for chunk in chunks):,} images")
     done, total = 0, sum(chunk.images for chunk in chunks)
     with closing(_results(evaluation, chunks, launcher, workers, say)) as results:
         for found in results:
             gathered.add(found)
             done += chunks[found.number].images
             on_progress(Progress(done, total))
-    return gathered.records()
+    return gathered
 
 
 def _results(
@@ -188,6 +197,12 @@ class Folding:
         while self._next in self._early:
             self._take(self._early.pop(self._next))
             self._next += 1
+
+    def take_reals(self, other: Folding) -> None:
+        """Take the real images that another evaluation has looked at."""
+        self._reals = other._reals
+        for mine, theirs in zip(self._folds, other._folds, strict=True):
+            mine.take_reals(theirs)
 
     def _take(self, found: Found) -> None:
         is_real = self._chunks[found.number].real

@@ -7,7 +7,7 @@ from PIL import Image
 
 from i2idist.cli import main
 from i2idist.errors import ConfigError
-from i2idist.evaluate import choose
+from i2idist.evaluate import choose, evaluate
 from i2idist.evaluate.compare import compare, comparison_table
 from i2idist.evaluate.page import page, write_comparison
 
@@ -60,6 +60,19 @@ def test_the_page_holds_everything_and_fetches_nothing(found, tmp_path):
     assert kept["values"][0]["models"]["B"]["difference"]["value"] == found.differences(next(iter(found.rows)))[1].value
     for name in found.rows:
         assert name in text
+
+
+def test_real_images_are_looked_at_once(segan, rival, digits):
+    choices = [choose("frechet", inputs=10), choose("kmmd", inputs=10)]
+    told = []
+    both = compare([segan, rival], digits, choices, launcher="local", grid=(1, 1), say=told.append)
+    alone = evaluate(rival, digits, choices, launcher="local")
+    assert [record.estimate.value for record in both.evaluated[1].records] == [
+        record.estimate.value for record in alone.records
+    ]
+    assert both.evaluated[1].records[0].estimate.counts == alone.records[0].estimate.counts
+    images = [int(message.split(" on ")[1].split()[0].replace(",", "")) for message in told if "Evaluating" in message]
+    assert images[1] == 10 < images[0]
 
 
 def test_values_that_do_not_compare_are_not_in_one_row(segan, digits, tmp_path):
