@@ -29,6 +29,7 @@ MAY_CHANGE = (
     "train.preview_every_images",
     "train.validate_every_images",
     "train.validation_images",
+    "train.validate_protocols",
     "train.checkpoint_every_images",
     "train.keep_checkpoints",
     "train.patience",

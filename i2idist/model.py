@@ -133,16 +133,12 @@ class Translator:
         Raises:
             ConfigError: `num_samples` is below 1, or above 1 for a method without codes.
         """
-        if num_samples < 1:
-            raise ConfigError(f"num_samples is {num_samples}: it must be at least 1.")
         if num_samples > 1 and not self.card.code_dim:
             raise ConfigError(
                 f"num_samples is {num_samples}, but {self.card.method} takes no code: all outputs for an input would "
                 "be equal. Use num_samples=1."
             )
-        shape = (self.card.code_dim,)
-        draws = [normal(sample_keys(key_of(seed, "translate", k), positions), shape) for k in range(num_samples)]
-        return torch.stack(draws, dim=1)
+        return draw_codes(positions, num_samples, seed, self.card.code_dim)
 
     def source(self, target: str = "b") -> Domain:
         """The domain that images are translated from."""
@@ -178,6 +174,18 @@ class Translator:
 
     def _code(self, codes: Tensor) -> Tensor | None:
         return codes if self.card.code_dim else None
+
+
+def draw_codes(positions: Tensor, num_samples: int, seed: int, code_dim: int) -> Tensor:
+    """The codes that a translator draws, see `Translator.draw_codes`: (N, num_samples, code_dim) float32.
+
+    Raises:
+        ConfigError: `num_samples` is below 1.
+    """
+    if num_samples < 1:
+        raise ConfigError(f"num_samples is {num_samples}: it must be at least 1.")
+    keys = [sample_keys(key_of(seed, "translate", k), positions) for k in range(num_samples)]
+    return torch.stack([normal(key, (code_dim,)) for key in keys], dim=1)
 
 
 def weights_of(method: Method, checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from i2idist.cli import main
 from i2idist.data.manifest import load_manifest
 from i2idist.demo import run_demo
 from i2idist.errors import ConfigError, RunError
+from i2idist.tracking.place import client_of
 
 SMALL: dict[str, Any] = {
     "data.url": "generated:digits?train=120&val=10&test=15",
@@ -72,6 +73,12 @@ def test_the_measures_are_measured(summary: dict[str, Any]) -> None:
     assert 0.1 < summary["classifier_accuracy"] <= 1
     assert 0 < summary["diversity"] < 2
     assert summary["diversity_inputs"] == 15
+    assert len(summary["values"]) == 2
+
+
+def test_the_run_shows_its_evaluation_in_mlflow(out: Path, summary: dict[str, Any]) -> None:
+    run = client_of(f"sqlite:///{out}/runs/mlflow.db").get_run(summary["mlflow_run_id"])
+    assert {name: run.data.metrics[f"eval/{name}"] for name in summary["values"]} == summary["values"]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ HOMES = {
     "sqlalchemy": ("i2idist.catalog",),
     "alembic": ("i2idist.catalog",),
     "typer": ("i2idist.cli",),
+    "lpips": ("i2idist.metrics.imagenet",),
     "jobs": (),
     "services": (),
     "cluster": (),
@@ -35,6 +36,8 @@ ALLOWED = {
     "i2idist.method": ("i2idist.errors", "i2idist.randomness", "i2idist.data.batches"),
     "i2idist.train": ("i2idist.train", "i2idist.nn", "i2idist.storage", *CONTRACT),
     "i2idist.data": ("i2idist.data", "i2idist.storage", *CONTRACT),
+    "i2idist.metrics": ("i2idist.metrics", "i2idist.weights", *CONTRACT),
+    "i2idist.weights": ("i2idist.storage", "i2idist.errors"),
     "i2idist.storage": ("i2idist.errors", "i2idist.storage_errors", "i2idist.storage_local"),
     "i2idist.storage_errors": ("i2idist.errors",),
     "i2idist.storage_local": (),
@@ -43,7 +46,7 @@ ALLOWED = {
 """What a part may import of i2idist itself. Parts that aren't listed are only held to HIGHER."""
 
 TORCH_ALONE = ("i2idist.methods", "i2idist.nn", "i2idist.losses", "i2idist.method", "i2idist.randomness")
-HIGHER = {"i2idist.cli": (), "i2idist.launch": ("i2idist.cli", "i2idist.demo", "i2idist.translate")}
+HIGHER = {"i2idist.cli": (), "i2idist.launch": ("i2idist.cli", "i2idist.demo", "i2idist.translate", "i2idist.evaluate")}
 """Parts that nobody below them imports, and who else may."""
 
 

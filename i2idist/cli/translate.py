@@ -102,7 +102,11 @@ def _print(result: Any) -> None:
 
 
 def parse_size(text: str) -> Any:
-    """The value of --size; one that means nothing is refused."""
+    """What `--size` says, for `Options.size`.
+
+    Raises:
+        ConfigError: it says nothing known.
+    """
     sides = text.split("x")
     if text in ("trained", "stored"):
         return text

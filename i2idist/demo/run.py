@@ -12,11 +12,14 @@ from typing import Any
 
 from i2idist import launch, storage
 from i2idist.data.generated import resolve
+from i2idist.data.labelled import read_labelled
 from i2idist.data.manifest import load_manifest
 from i2idist.data.reader import DataSettings
-from i2idist.demo.measures import Digits, Translated, classifier_of, draw, images_of, measure
+from i2idist.demo.measures import Digits, Translated, draw, measure
 from i2idist.demo.progress import Clock, Say, Ticker
 from i2idist.errors import DataError, RunError
+from i2idist.evaluate.classifiers import of_domain
+from i2idist.evaluate.tracked import log_records
 from i2idist.experiment import Experiment, read_experiment
 from i2idist.model import Translator, load
 from i2idist.tracking import resolve_uri
@@ -105,11 +108,14 @@ def _run(
         model = _register(experiment, folder, uri)
         translator = load(model.uri)
     with clock.phase("classifier", "Training a classifier on street-style digits, to read the translations"):
-        classifier, accuracy = classifier_of(translator, digits, experiment.seed, say)
+        cache = str(folder / "cache" / "classifiers")
+        classifier = of_domain(digits.settings.url, translator.card.domains.b, cache=cache)
     with clock.phase("translate", f"Translating {digits.test_inputs} test digits with {CODES} codes each"):
         test, translated = _translate(model, translator, digits, experiment, folder, say)
-    with clock.phase("measure", "Measuring label agreement and diversity"):
-        measured = measure(classifier, test)
+    with clock.phase("measure", "Evaluating by protocols: label agreement and diversity, to MLflow too"):
+        measured, evaluated = measure(model.uri, digits, classifier, test, experiment.seed)
+        if uri:
+            log_records(evaluated.records, evaluated.model, uri)
     with clock.phase("pictures", "Drawing"):
         draw(translator, test, launch.logs(RUN, root=str(folder / "runs")), experiment.seed, folder)
     summary = {
@@ -129,7 +135,7 @@ def _run(
         "expected_translations": digits.test_inputs * CODES,
         "codes": CODES,
         **measured,
-        "classifier_accuracy": accuracy,
+        "classifier_accuracy": classifier.card.accuracy,
         "seed": experiment.seed,
         "seconds": round(clock.total, 1),
         "seconds_by_phase": clock.phases,
@@ -202,8 +208,8 @@ def _translate(
         on_progress=tell,
         say=say,
     )
-    inputs = images_of(digits.settings, source, "test")
-    outputs = images_of(DataSettings(url=result.url), target, "test")
+    inputs = read_labelled(digits.settings, source, "test")
+    outputs = read_labelled(DataSettings(url=result.url), target, "test")
     if outputs.keys != [f"{key}-{code}" for key in inputs.keys for code in range(CODES)]:
         raise DataError(f"{result.url} doesn't hold {CODES} translations of each test digit in their order.")
     together = outputs.x.reshape(len(inputs.x), CODES, *outputs.x.shape[1:])

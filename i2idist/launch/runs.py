@@ -268,9 +268,7 @@ def _say_changes(changes: Mapping[str, tuple[Any, Any]], say: Say) -> None:
         say("Schedules and stages now follow the new total, so the whole differs from one run of that length.")
 
 
-def _launch(
-    kind: str, folder: RunFolder, experiment: Experiment, session: str, on_event: Tell, say: Say
-) -> Result:
+def _launch(kind: str, folder: RunFolder, experiment: Experiment, session: str, on_event: Tell, say: Say) -> Result:
     """Train, with a row in the catalog that says so."""
     from i2idist.catalog import hooks  # brings SQLAlchemy, half a second
 

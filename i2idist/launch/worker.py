@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +40,7 @@ from i2idist.tracking.watch import TrackingWatcher
 from i2idist.train.checkpoint import Checkpoints
 from i2idist.train.comm import Comm
 from i2idist.train.loop import Event, Outcome, fit
+from i2idist.train.trainer import Trainer
 
 VALIDATION_SPLIT = "val"
 _PATIENCE_S = 300.0
@@ -104,6 +105,10 @@ def check(experiment: Experiment, workers: int, folder: RunFolder) -> None:
     with ExitStack() as stack:
         train, _ = open_readers(experiment, 0, workers, stack)
         build(experiment, train, from_sources=not Checkpoints(folder.checkpoints).names())
+        if experiment.train.validate_protocols:
+            from i2idist.evaluate.training import choices_of
+
+            choices_of(experiment.train)
 
 
 @contextmanager
@@ -157,8 +162,10 @@ def _train(
             before_commit=writer.before_commit,
         )
         is_fresh = comm.broadcast_object(not checkpoints.names() if comm.rank == 0 else None)
+        method = build(experiment, train, from_sources=is_fresh)
+        classifiers = storage.join(folder.url, "classifiers")
         return fit(
-            build(experiment, train, from_sources=is_fresh),
+            method,
             training=experiment.train,
             seed=experiment.seed,
             comm=comm,
@@ -169,8 +176,38 @@ def _train(
             initial=None if first is None else lambda: load_source(first),
             on_event=writer.on_event,
             should_stop=should_stop,
+            measure=_measurer(experiment, method, train, classifiers, comm, device, stack),
             watcher=None if tracker is None else TrackingWatcher(tracker, lambda: _first(experiment), experiment.seed),
         )
+
+
+def _measurer(
+    experiment: Experiment,
+    method: Method,
+    train: Reader,
+    cache: str,
+    comm: Comm,
+    device: torch.device,
+    stack: ExitStack,
+) -> Callable[[Trainer], Mapping[str, float]] | None:
+    """What measures a validation by the experiment's protocols; None where it names none."""
+    if not experiment.train.validate_protocols:
+        return None
+    from i2idist.evaluate.training import Measurer, evaluation_in_training
+
+    about = (experiment.train, experiment.method.name, method, train.domains, train.url, device, cache)
+    made, failure = None, None
+    if comm.rank == 0:  # alone, since it may train a classifier
+        try:
+            made = evaluation_in_training(*about)
+        except I2IError as error:
+            failure = error
+    made, failure = comm.broadcast_object((made, failure))
+    if made is None:
+        raise failure
+    measurer = Measurer(made, method, comm)
+    stack.callback(measurer.close)
+    return measurer
 
 
 def _first(experiment: Experiment) -> Batch:

@@ -1,131 +1,214 @@
-"""ST-LPIPS: a learned perceptual distance that tolerates small shifts, and the diversity measured with it.
+"""Learned perceptual distances: LPIPS, its shift-tolerant variant, and the diversity measured with them.
 
-Ghildyal and Liu 2022, "Shift-tolerant Perceptual Similarity Metric", arXiv:2207.13686, on LPIPS (Zhang et al. 2018,
-arXiv:1801.03924). The network is AlexNet with stride 1 in its first convolution and every stride replaced by a blur
-pooling whose reflection padding is wide. The trained weights are those that the package `stlpips-pytorch` 0.0.2
-carries; its code is not imported, since that needs packages that it doesn't declare: the file is found, verified by its
-SHA-256 and read as tensors.
+Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", arXiv:1801.03924, and
+Ghildyal and Liu 2022, "Shift-tolerant Perceptual Similarity Metric", arXiv:2207.13686. The distance of two images is
+the sum over five layers of the spatial mean of channel-weighted squared differences of unit feature vectors (Eq. 1 of
+the first). In the shift-tolerant networks every stride is replaced by a blur pooling whose reflection padding is wide,
+and AlexNet's first convolution has stride 1.
 
-Small images: the weights were trained on 64x64 patches, so images whose shorter side is below 64 are enlarged
-bilinearly until it is 64. The rule is part of the metric's `NAME`; numbers under different names don't compare.
+The shift-tolerant weights are those that the package `stlpips-pytorch` 0.0.2 carries; its code is not imported, since
+that needs packages that it doesn't declare. LPIPS itself runs through the package `lpips`.
+
+Small images: the shift-tolerant weights were trained on 64x64 patches, so images whose shorter side is below 64 are
+enlarged bilinearly until it is 64. The rule is part of `NAME`; numbers under different names don't compare.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import importlib.util
-import io
-from pathlib import Path
+from abc import abstractmethod
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from i2idist.errors import ConfigError, SourceError
+from i2idist import weights
+from i2idist.errors import ConfigError
 
 NAME = "st-lpips-alex-min64"
 MIN_SIDE = 64
-WEIGHTS_PACKAGE = "stlpips_pytorch"
-WEIGHTS_FILE = "weights/vST0.0/alex_shift_tolerant.pth"
-WEIGHTS_SHA256 = "b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee"
 
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-_CONVOLUTIONS = ((3, 64, 11, 2), (64, 192, 5, 2), (192, 384, 3, 1), (384, 256, 3, 1), (256, 256, 3, 1))
-_KEYS = ("net.slice1.0", "net.slice2.5", "net.slice3.9", "net.slice4.11", "net.slice5.13")
 _IMAGES_AT_ONCE = 64
+
+
+class PerceptualNetwork(nn.Module):
+    """A network whose maps at five layers give a distance between images; images are (N, 3, H, W) in [-1, 1]."""
+
+    @abstractmethod
+    def activations(self, x: Tensor) -> Sequence[Tensor]:
+        """The maps after each layer's last ReLU, each (N, C_l, H_l, W_l)."""
+
+    @abstractmethod
+    def channel_weights(self) -> Sequence[Tensor]:
+        """The non-negative weights of each layer's channels, each (1, C_l, 1, 1)."""
+
+    def features(self, x: Tensor) -> Tensor:
+        """The spatial mean of the last map, (N, C): what a Fréchet distance on this network uses."""
+        return self.activations(x)[-1].mean((2, 3))
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Maps of unit feature vectors, each (N, C_l, H_l, W_l)."""
+        return [a / _lengths(a) for a in self.activations(x)]
+
+    def weigh(self, squares: Sequence[Tensor]) -> Tensor:
+        """The sum over layers of the spatial mean of weighted squared differences: five (N, C_l, H_l, W_l) -> (N,)."""
+        pairs = zip(squares, self.channel_weights(), strict=True)
+        return torch.stack([functional.conv2d(s, w).mean((1, 2, 3)) for s, w in pairs]).sum(0)
+
+    def distance(self, x: Tensor, y: Tensor) -> Tensor:
+        """The distance of each pair: (N, 3, H, W) twice -> (N,), >= 0 and 0 for equal images; differentiable."""
+        return self.weigh([(f - g).square() for f, g in zip(self.maps(x), self.maps(y), strict=True)])
+
+    @torch.no_grad()
+    def distances(self, x: Tensor) -> Tensor:
+        """The distance of every two of K images, each seen once: (K, 3, H, W) -> (K, K), symmetric, diagonal 0."""
+        pairs = zip(self.activations(x), self.channel_weights(), strict=True)
+        return torch.stack([_gaps(maps, w) for maps, w in pairs]).sum(0)
+
+
+def _lengths(maps: Tensor) -> Tensor:
+    """Of the feature vectors: (N, C, H, W) -> (N, 1, H, W), above zero."""
+    return maps.square().sum(1, keepdim=True).sqrt() + 1e-10
+
+
+def _gaps(maps: Tensor, channel_weights: Tensor) -> Tensor:
+    """Mean weighted squared distances of unit feature vectors, by inner products: (K, K). Overwrites `maps`.
+
+    Around the mean, so that little cancels; in place, since fresh memory takes longer than the arithmetic.
+    """
+    maps.div_(_lengths(maps)).mul_(channel_weights.sqrt())
+    flat = maps.sub_(maps.mean(0)).flatten(1)
+    inner = flat @ flat.T
+    norms = inner.diagonal()
+    gaps = norms[:, None] + norms - inner - inner.T
+    return gaps.clamp_min(0.0) / (maps.shape[2] * maps.shape[3])
 
 
 def blur_pool(x: Tensor) -> Tensor:
     """Blur with a 3x3 binomial filter and drop every second pixel: (N, C, H, W) -> (N, C, (H+3)//2, (W+3)//2)."""
-    row = torch.tensor([0.25, 0.5, 0.25], dtype=x.dtype, device=x.device)
-    kernel = (row[:, None] * row).expand(x.shape[1], 1, 3, 3)
+    return _blurred(x, _binomial(x.shape[1]).to(x))
+
+
+def _binomial(channels: int) -> Tensor:
+    row = torch.tensor([0.25, 0.5, 0.25])
+    return (row[:, None] * row).repeat(channels, 1, 1, 1)
+
+
+def _blurred(x: Tensor, kernel: Tensor) -> Tensor:
     return functional.conv2d(functional.pad(x, (2, 2, 2, 2), mode="reflect"), kernel, stride=2, groups=x.shape[1])
 
 
-class ShiftTolerantLPIPS(nn.Module):
-    """The network: five feature maps of an image, and a non-negative weight for each of their channels."""
+class _BlurPool(nn.Module):
+    """`blur_pool` with the filter that the weight file holds."""
+
+    filt: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("filt", _binomial(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _blurred(x, self.filt)
+
+
+class _Scaling(nn.Module):
+    """From [-1, 1] to what ImageNet networks are trained on."""
 
     shift: Tensor
     scale: Tensor
 
     def __init__(self) -> None:
-        """Build with random weights; `load_network` gives the trained ones."""
         super().__init__()
-        self.convolutions = nn.ModuleList(nn.Conv2d(i, o, k, padding=p) for i, o, k, p in _CONVOLUTIONS)
-        self.channel_weights = nn.ParameterList(torch.zeros(1, o, 1, 1) for _, o, _, _ in _CONVOLUTIONS)
         self.register_buffer("shift", torch.tensor(_SHIFT).reshape(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor(_SCALE).reshape(1, 3, 1, 1))
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        """Five maps of unit feature vectors of (N, 3, H, W) images in [-1, 1], each (N, C_l, H_l, W_l)."""
-        h, maps = (x - self.shift) / self.scale, []
-        for layer, convolution in enumerate(self.convolutions):
-            if layer in (1, 2):
-                h = blur_pool(functional.max_pool2d(h, 3, stride=1))
-            h = convolution(h)
-            h = functional.relu(blur_pool(h) if layer == 0 else h)
-            maps.append(h / (h.square().sum(1, keepdim=True).sqrt() + 1e-10))
-        return maps
-
-    def weigh(self, squares: list[Tensor]) -> Tensor:
-        """The sum over layers of the spatial mean of weighted squared differences: five (N, C_l, H_l, W_l) -> (N,)."""
-        terms = [functional.conv2d(s, w).mean((1, 2, 3)) for s, w in zip(squares, self.channel_weights, strict=True)]
-        return torch.stack(terms).sum(0)
-
-    def load_published(self, state: dict[str, Tensor]) -> None:
-        """Copy the published weights, whose names follow the places of layers in the original's `Sequential`s."""
-        own = {}
-        for layer, key in enumerate(_KEYS):
-            own[f"convolutions.{layer}.weight"] = state[f"{key}.weight"]
-            own[f"convolutions.{layer}.bias"] = state[f"{key}.bias"]
-            own[f"channel_weights.{layer}"] = state[f"lin{layer}.model.1.weight"]
-        self.load_state_dict(own | {"shift": self.shift, "scale": self.scale})
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.shift) / self.scale
 
 
-def weights_path() -> Path:
-    """Where the installed `stlpips-pytorch` keeps the AlexNet weights.
-
-    Raises:
-        SourceError: the package is not installed.
-    """
-    spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise SourceError(
-            "The perceptual metric needs the weight file of the package stlpips-pytorch, which is not installed: "
-            "pip install stlpips-pytorch==0.0.2"
-        )
-    return Path(spec.submodule_search_locations[0]) / WEIGHTS_FILE
+def _convolution(inputs: int, outputs: int, kernel: int, padding: int) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, kernel, padding=padding), nn.ReLU(inplace=True)]
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the weight file as tensors alone, after checking its SHA-256.
+def _pool(size: int, channels: int) -> list[nn.Module]:
+    return [nn.MaxPool2d(size, stride=1), _BlurPool(channels)]
 
-    Raises:
-        SourceError: the file is absent, or is not the published one.
-    """
-    if not path.is_file():
-        raise SourceError(f"No perceptual weights at {path}: reinstall the package, pip install stlpips-pytorch==0.0.2")
-    data = path.read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != WEIGHTS_SHA256:
-        raise SourceError(
-            f"{path} has SHA-256 {digest}, expected {WEIGHTS_SHA256}: distances would not be comparable. "
-            "Reinstall stlpips-pytorch==0.0.2."
-        )
-    state: dict[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    return state
+
+def _alexnet() -> list[list[nn.Module]]:
+    first, relu = _convolution(3, 64, 11, 2)
+    return [
+        [first, _BlurPool(64), relu],
+        [*_pool(3, 64), *_convolution(64, 192, 5, 2)],
+        [*_pool(3, 192), *_convolution(192, 384, 3, 1)],
+        _convolution(384, 256, 3, 1),
+        _convolution(256, 256, 3, 1),
+    ]
+
+
+def _vgg16() -> list[list[nn.Module]]:
+    slices: list[list[nn.Module]] = []
+    inputs = 3
+    for outputs, depth in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        layers = _pool(2, inputs) if slices else []
+        for _ in range(depth):
+            layers += _convolution(inputs, outputs, 3, 1)
+            inputs = outputs
+        slices.append(layers)
+    return slices
+
+
+class ShiftTolerantLPIPS(PerceptualNetwork):
+    """ST-LPIPS; parts carry the names of the published weight files, which count layers on from slice to slice."""
+
+    def __init__(self, slices: list[list[nn.Module]]) -> None:
+        """Build with random weights, of the layers of five slices; see `alexnet` and `vgg16`."""
+        super().__init__()
+        self.scaling_layer = _Scaling()
+        self.net, place = nn.ModuleDict(), 0
+        for number, layers in enumerate(slices):
+            named = OrderedDict((str(place + i), layer) for i, layer in enumerate(layers))
+            self.net[f"slice{number + 1}"] = nn.Sequential(named)
+            place += len(layers)
+            last = [layer for layer in layers if isinstance(layer, nn.Conv2d)][-1]
+            weighing = nn.Sequential(nn.Identity(), nn.Conv2d(last.out_channels, 1, 1, bias=False))
+            self.add_module(f"lin{number}", nn.ModuleDict({"model": weighing}))
+
+    @classmethod
+    def alexnet(cls) -> ShiftTolerantLPIPS:
+        """On AlexNet: 2.47 million parameters, 256 features."""
+        return cls(_alexnet())
+
+    @classmethod
+    def vgg16(cls) -> ShiftTolerantLPIPS:
+        """On VGG16: 14.7 million parameters, 512 features."""
+        return cls(_vgg16())
+
+    def activations(self, x: Tensor) -> list[Tensor]:
+        """The maps after each slice."""
+        h, found = self.scaling_layer(x), []
+        for part in self.net.values():
+            h = part(h)
+            found.append(h)
+        return found
+
+    def channel_weights(self) -> list[Tensor]:
+        """The weights of each slice's channels."""
+        return [cast(Tensor, self.get_parameter(f"lin{i}.model.1.weight")) for i in range(len(self.net))]
 
 
 @functools.cache
 def load_network() -> ShiftTolerantLPIPS:
-    """The trained network on the CPU, in evaluation mode without gradients; read once a process.
+    """The trained AlexNet variant on the CPU, in evaluation mode without gradients; read once a process.
 
     Raises:
         SourceError: the weight file is absent or altered.
     """
-    network = ShiftTolerantLPIPS().eval().requires_grad_(False)
-    network.load_published(read_weights(weights_path()))
+    network = ShiftTolerantLPIPS.alexnet().eval().requires_grad_(False)
+    network.load_state_dict(weights.read("stlpips-alex", "the perceptual metric"))
     return network
 
 
@@ -137,16 +220,20 @@ def prepare(images: Tensor) -> Tensor:
     """
     if images.shape[1] not in (1, 3):
         raise ConfigError(f"{NAME} compares images of 1 or 3 channels, not {images.shape[1]}: choose three channels.")
-    images = images.expand(-1, 3, -1, -1)
+    return enlarged(images.expand(-1, 3, -1, -1), MIN_SIDE)
+
+
+def enlarged(images: Tensor, side: int) -> Tensor:
+    """Images whose shorter side is below `side`, enlarged bilinearly until it is that long; others as they are."""
     height, width = images.shape[2:]
-    if min(height, width) >= MIN_SIDE:
+    if min(height, width) >= side:
         return images
-    factor = MIN_SIDE / min(height, width)
+    factor = side / min(height, width)
     size = (round(height * factor), round(width * factor))
     return functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
 
 
-def distance(x: Tensor, y: Tensor, network: ShiftTolerantLPIPS | None = None) -> Tensor:
+def distance(x: Tensor, y: Tensor, network: PerceptualNetwork | None = None) -> Tensor:
     """The ST-LPIPS distance of each pair of images; differentiable.
 
     Args:
@@ -161,22 +248,20 @@ def distance(x: Tensor, y: Tensor, network: ShiftTolerantLPIPS | None = None) ->
         ConfigError: channels other than 1 or 3.
         SourceError: the weight file is absent or altered.
     """
-    network = network or load_network()
-    pairs = zip(network.features(prepare(x)), network.features(prepare(y)), strict=True)
-    return network.weigh([(f - g).square() for f, g in pairs])
+    return (network or load_network()).distance(prepare(x), prepare(y))
 
 
-def _spread(images: Tensor, network: ShiftTolerantLPIPS) -> Tensor:
+def _spread(images: Tensor, network: PerceptualNetwork) -> Tensor:
     """Each input's mean distance over all pairs of its outputs: (N, K, C, H, W) -> (N,)."""
     k = images.shape[1]
-    maps = [f.reshape(-1, k, *f.shape[1:]) for f in network.features(prepare(images.flatten(0, 1)))]
+    maps = [f.reshape(-1, k, *f.shape[1:]) for f in network.maps(prepare(images.flatten(0, 1)))]
     # The squares of all K(K-1)/2 differences sum to K times the squares around the mean.
     squares = [(f - f.mean(1, keepdim=True)).square().sum(1) * (2 / (k - 1)) for f in maps]
     return network.weigh(squares)
 
 
 @torch.no_grad()
-def diversity(images: Tensor, network: ShiftTolerantLPIPS | None = None) -> float:
+def diversity(images: Tensor, network: PerceptualNetwork | None = None) -> float:
     """How different the outputs for one input are: the mean over inputs of the mean ST-LPIPS over all K(K-1)/2 pairs.
 
     Args:

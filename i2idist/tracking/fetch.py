@@ -59,7 +59,7 @@ def fetch(client: MlflowClient, pinned: str, uri: str, cache: Path) -> Path:
     """
     cache.mkdir(parents=True, exist_ok=True)
     with mlflow_errors(f"fetch {pinned}", uri):
-        location, digest = _location(client, pinned)
+        location, digest = location_of(client, pinned)
     kept = cache / (digest or "unknown")
     if not _is_whole(kept):
         kept = _download(location, pinned, uri, cache)
@@ -110,14 +110,14 @@ def _make_room(cache: Path) -> None:
         excess -= sizes[path]
 
 
-def _location(client: MlflowClient, pinned: str) -> tuple[str, str | None]:
+def location_of(client: MlflowClient, pinned: str) -> tuple[str, str | None]:
     """Where the files are, and their digest if MLflow has it.
 
     MLflow would resolve these URIs at its default tracking URI, whatever the client's.
     """
     if named := NAMED.fullmatch(pinned):
         found = str(client.get_model_version_download_uri(named[1], named[3]))
-        place = _location(client, found)[0] if LOGGED.fullmatch(found) else found
+        place = location_of(client, found)[0] if LOGGED.fullmatch(found) else found
         return place, _digest(client.get_model_version(named[1], named[3]).tags)
     if logged := LOGGED.fullmatch(pinned):
         return _place(client.get_logged_model(logged[1]))

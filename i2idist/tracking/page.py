@@ -39,11 +39,11 @@ def start_line(about: About) -> Line:
         "params": {accepted(key): value for key, value in about.params.items()},
         "tags": {accepted(key): value for key, value in about.tags.items()},
         "experiment": about.experiment,
-        "dataset": _dataset(about.dataset) if about.dataset else None,
+        "dataset": described_dataset(about.dataset) if about.dataset else None,
     }
 
 
-def _dataset(about: Mapping[str, Any]) -> dict[str, str]:
+def described_dataset(about: Mapping[str, Any]) -> dict[str, str]:
     """As MLflow describes a dataset; its digests end after 36 characters, so the whole one is in the profile."""
     kind = (
         "s3" if about["url"].startswith("s3://") else "generated" if about["url"].startswith("generated:") else "local"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 
 import torch
 from PIL.Image import Image
@@ -13,7 +12,8 @@ from i2idist.data.batches import Batch, Images, Labelled, Paired, Unpaired
 from i2idist.method import Method
 from i2idist.pictures import interpolated_codes, interpolation_headers, sheet
 from i2idist.randomness import key_of, normal, sample_keys
-from i2idist.train.precision import forward_precision, memory_format, parameter_dtype
+from i2idist.train.precision import memory_format, parameter_dtype
+from i2idist.train.saved import as_saved
 from i2idist.train.trainer import Trainer
 
 INPUTS, CODES, STEPS = 4, 3, 7
@@ -78,22 +78,6 @@ def _translate(trainer: Trainer, x: Tensor, codes: Tensor) -> Tensor:
     method, count = trainer.method, len(codes)
     inputs = x.repeat_interleave(count, dim=0)
     code = codes.repeat(len(x), 1).to(x) if method.code_dim else None
-    with _as_saved(trainer):
+    with as_saved(trainer):
         outputs = method.translate(inputs, code)
     return outputs.float().reshape(len(x), count, *outputs.shape[1:])
-
-
-@contextmanager
-def _as_saved(trainer: Trainer) -> Iterator[None]:
-    """The method as a saved model would translate."""
-    device = next(trainer.method.parameters()).device
-    trainer.method.eval()
-    try:
-        with ExitStack() as stack:
-            for ema in trainer.averaged().values():
-                stack.enter_context(ema.applied())
-            stack.enter_context(torch.no_grad())
-            stack.enter_context(forward_precision(trainer.training, device))
-            yield
-    finally:
-        trainer.method.train()

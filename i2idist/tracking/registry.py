@@ -82,11 +82,11 @@ def register(
     with mlflow_errors(f"register {model_url} as '{name}'", where):
         client = connect(where)
         run_id = run_id or _run_of(client, card)
-        version = _version_with(client, name, digest)
+        version = version_with(client, name, digest)
         if version is None:
             labels = {**_tags(card, digest), **(tags or {})}
             model_id = _log(client, where, model_url, card, name, run_id, labels)
-            version = _create_version(client, where, name, model_id, run_id, labels)
+            version = create_version(client, where, name, model_id, run_id, labels)
         if alias:
             client.set_registered_model_alias(name, alias, version)
     return version
@@ -135,7 +135,7 @@ def resolve(model_uri: str, *, uri: str | None = None, cache: Path | None = None
     """
     where = tracking_uri(uri)
     client = connect(where)
-    pinned, version = _pin(client, where, model_uri)
+    pinned, version = pin_version(client, where, model_uri)
     folder = str(fetch(client, pinned, where, cache or default_folder().parent / "models"))
     run_id = version.run_id if version else read_card(folder).lineage.get("mlflow_run_id")
     return ResolvedModel(
@@ -201,7 +201,8 @@ def _run_of(client: MlflowClient, card: ModelCard) -> str | None:
         return None
 
 
-def _version_with(client: MlflowClient, name: str, digest: str) -> str | None:
+def version_with(client: MlflowClient, name: str, digest: str) -> str | None:
+    """The newest version that is tagged with this digest; None where there is none."""
     found = client.search_model_versions(f"name = '{name}' and tags.{DIGEST} = '{digest}'")
     return max((str(version.version) for version in found), key=int, default=None)
 
@@ -235,9 +236,10 @@ def _log(
     return str(logged.model_id)
 
 
-def _create_version(
+def create_version(
     client: MlflowClient, uri: str, name: str, model_id: str, run_id: str | None, tags: Mapping[str, str]
 ) -> str:
+    """Make a logged model the newest version of a registered one, which is made where absent."""
     try:
         client.create_registered_model(name)
     except MlflowException as error:
@@ -283,7 +285,13 @@ def _absent(client: MlflowClient, uri: str, name: str, wanted: str) -> str:
     )
 
 
-def _pin(client: MlflowClient, uri: str, model_uri: str) -> tuple[str, ModelVersion | None]:
+def pin_version(client: MlflowClient, uri: str, model_uri: str) -> tuple[str, ModelVersion | None]:
+    """What stands for the same model for good, and its version where it is registered.
+
+    Raises:
+        ConfigError: the URI names no model.
+        SourceError: there is no such model, alias or version.
+    """
     if named := NAMED.fullmatch(model_uri):
         version = _find(client, uri, named[1], named[2], named[3])
         return f"models:/{version.name}/{version.version}", version

@@ -179,7 +179,7 @@ class Tracker:
             return
         prefix = "validation/" if event["event"] == "validation" else ""
         values = {
-            f"{prefix}{key}": float(value)
+            key if key.startswith("eval/") else f"{prefix}{key}": float(value)
             for key, value in event.items()
             if key not in _NOT_METRICS and isinstance(value, (int, float))
         }

@@ -88,6 +88,7 @@ def fit(
     on_event: Callable[[Event], None] = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
     watcher: Watcher | None = None,
+    measure: Callable[[Trainer], Mapping[str, float]] | None = None,
 ) -> Outcome:
     """Train a method to `total_images`, from its newest checkpoint if it has one. Every worker calls this alike.
 
@@ -105,6 +106,7 @@ def fit(
         on_event: called on rank 0 with what happens.
         should_stop: polled on every rank after each step; any rank's True stops all after a checkpoint.
         watcher: looks on, on rank 0, and keeps something of its own in checkpoints.
+        measure: gives more values of a validation, the same on every rank; it may change nothing.
 
     Raises:
         NonFiniteError: a gradient isn't finite.
@@ -116,7 +118,7 @@ def fit(
         )
     make_deterministic(torch.device(device))
     trainer = Trainer(method, training, seed=seed, comm=comm, device=device)
-    loop = _Loop(trainer, comm, checkpoints, on_event, seed, watcher or Watcher())
+    loop = _Loop(trainer, comm, checkpoints, on_event, seed, watcher or Watcher(), measure)
     try:
         return _run(loop, training, comm, batches, validation, initial, should_stop)
     finally:
@@ -171,8 +173,10 @@ class _Loop:
         on_event: Callable[[Event], None],
         seed: int,
         watcher: Watcher,
+        measure: Callable[[Trainer], Mapping[str, float]] | None,
     ) -> None:
         self.trainer = trainer
+        self._measure = measure
         self._watcher = watcher
         self._looked_images = -1
         self.best = Best()
@@ -253,16 +257,13 @@ class _Loop:
     def validate(self, batches: Iterator[Batch]) -> None:
         """Measure on the validation split; a new best is checkpointed."""
         values = validate(self.trainer, batches, self._comm, self._seed)
+        values |= self._measure(self.trainer) if self._measure else {}
         training = self.trainer.training
         self._tell("validation", **values)
         self.look()
         if training.best_metric is None:
             return
-        if training.best_metric not in values:
-            raise ConfigError(
-                f"train.best_metric is '{training.best_metric}', but validation gives {', '.join(sorted(values))}."
-            )
-        value = values[training.best_metric]
+        value = _criterion(values, training.best_metric)
         better = self.best.value is None or (
             value < self.best.value if training.best_mode == "min" else value > self.best.value
         )
@@ -321,6 +322,19 @@ class _Loop:
         if self._comm.rank == 0:
             here = {"images": self.trainer.images, "step": self.trainer.steps, "time": time.time()}
             self._on_event({"event": event, **here, **values})
+
+
+def _criterion(values: Mapping[str, float], name: str) -> float:
+    """The value of that name, or the only one whose name begins with it and a slash.
+
+    Raises:
+        ConfigError: there is none, or several begin so.
+    """
+    found = [name] if name in values else [key for key in values if key.startswith(f"{name}/")]
+    if len(found) != 1:
+        which = f"stands for {', '.join(found)}: name one" if found else f"is none of {', '.join(sorted(values))}"
+        raise ConfigError(f"train.best_metric is '{name}', which {which}.")
+    return values[found[0]]
 
 
 def validate(trainer: Trainer, batches: Iterator[Batch], comm: Comm, seed: int) -> dict[str, float]:

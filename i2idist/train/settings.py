@@ -29,7 +29,10 @@ class Training:
         validation_images: at most so many samples of the validation split are used; None: all.
         checkpoint_every_images: interval of checkpoints; one more is written at the end and at a stop.
         keep_checkpoints: how many of the latest are kept; the best is kept besides.
-        best_metric: the validation value that picks the best checkpoint, such as `generator/l1`; None: no best is kept.
+        validate_protocols: protocols that validation measures by as well, such as `diversity-sdit`; `NAME:NETWORK`
+            names a network. On at most `validation_images` inputs.
+        best_metric: the validation value that picks the best checkpoint, such as `generator/l1`, or `eval/PROTOCOL` for
+            a protocol's; None: no best is kept.
         best_mode: whether smaller or larger is better.
         patience: stop early after so many validations in a row without a new best; None: never.
     """
@@ -45,6 +48,7 @@ class Training:
     preview_every_images: int | None = None
     validate_every_images: int | None = None
     validation_images: int | None = None
+    validate_protocols: tuple[str, ...] = ()
     checkpoint_every_images: int = 50_000
     keep_checkpoints: int = 2
     best_metric: str | None = None
@@ -74,6 +78,8 @@ class Training:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"train.{name} is {value}: it must be at least 1.")
+        if self.validate_protocols and not self.validate_every_images:
+            raise ConfigError("train.validate_protocols needs validation: set train.validate_every_images.")
         if self.best_metric and not self.validate_every_images:
             raise ConfigError("train.best_metric needs validation: set train.validate_every_images.")
         if self.patience and not self.best_metric:

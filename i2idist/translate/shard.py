@@ -24,13 +24,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from i2idist import model, storage
+from i2idist import storage
 from i2idist.data.images import Array, Format, encode
 from i2idist.data.pool_writer import Prepared, ShardWriter, source_of
 from i2idist.data.shards import Label, ShardIndex, hash_file, parse_index, to_json
 from i2idist.data.source import PATIENCE_S
 from i2idist.data.transforms import resize, to_pixels, to_unit
-from i2idist.errors import DataError, I2IError, SampleError, ShardError, SizeError, SourceError
+from i2idist.errors import DataError, I2IError, SampleError, ShardError, SizeError
+from i2idist.translate.forward import Forward
 from i2idist.translate.inputs import InputReader, Item
 from i2idist.translate.job import SUCCESS_FILE, Job
 
@@ -117,13 +118,7 @@ class ShardTranslator:
             SourceError: the model isn't there, or no longer the one of the job.
         """
         self._job, self._options = job, job.options
-        torch.set_num_threads(job.options.threads)
-        if job.options.device == "cuda":
-            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-        self._translator = model.load(job.model.uri)
-        if self._translator.card.weights_sha256 != job.model.card.weights_sha256:
-            raise SourceError(f"The model at {job.model.uri} was replaced while it was used: start again.")
-        self._translator.method.to(job.options.device)
+        self._forward_images = Forward(job)
         self._reader = InputReader(job.inputs, job.source.channels)
         self._threads = ThreadPoolExecutor(job.options.threads, "i2idist-images")
         self._seconds: dict[str, float] = {}
@@ -228,16 +223,9 @@ class ShardTranslator:
 
     def _forward(self, item: Item, group: Sequence[_Input]) -> Tensor:
         """(N, K, C, H, W) float in [-1, 1] on the CPU."""
-        options = self._options
         positions = torch.tensor([item.start + one.row for one in group])
-        codes = self._translator.draw_codes(positions, options.num_samples, options.seed)
-        outputs = self._translator.translate(
-            torch.stack([one.image for one in group]).to(options.device),
-            codes.to(options.device),
-            target=options.target,
-            batch_size=options.batch_size,
-        )
-        return outputs.cpu()
+        images = torch.stack([one.image for one in group])
+        return self._forward_images(images, positions, self._options.num_samples, self._options.seed)
 
     def _append(self, writer: ShardWriter, key: str, label: Label, file: tuple[bytes, Format]) -> None:
         files = {self._job.target.name: file}

@@ -1,12 +1,11 @@
 import itertools
-from pathlib import Path
 
 import pytest
 import torch
 
-from i2idist.errors import ConfigError, SourceError
+from i2idist.errors import ConfigError
 from i2idist.metrics import perceptual
-from i2idist.metrics.perceptual import blur_pool, distance, diversity, load_network, prepare, read_weights, weights_path
+from i2idist.metrics.perceptual import blur_pool, distance, diversity, load_network, prepare
 
 
 def waves(channels: int = 3, side: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -71,23 +70,3 @@ def test_blur_pool_keeps_a_constant_and_halves_the_size() -> None:
 
 def test_the_network_is_frozen() -> None:
     assert not any(p.requires_grad for p in load_network().parameters())
-
-
-def test_an_altered_weight_file_is_refused(tmp_path: Path) -> None:
-    data = bytearray(weights_path().read_bytes())
-    data[len(data) // 2] ^= 1
-    altered = tmp_path / "weights.pth"
-    altered.write_bytes(data)
-    with pytest.raises(SourceError, match="SHA-256"):
-        read_weights(altered)
-
-
-def test_an_absent_weight_file_says_what_to_install(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="pip install stlpips-pytorch"):
-        read_weights(tmp_path / "none.pth")
-
-
-def test_an_absent_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(perceptual, "WEIGHTS_PACKAGE", "no_such_package_of_weights")
-    with pytest.raises(SourceError, match="not installed"):
-        weights_path()

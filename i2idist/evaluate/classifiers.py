@@ -1,0 +1,259 @@
+"""Classifiers that protocols read translations with: trained on real images of one domain, saved, pinned by digest.
+
+```
+classifier.json              what it was trained on, how well it reads the held-out split, the weight file's digest
+weights-<digest>.safetensors
+```
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pydantic
+import safetensors.torch
+from torch import Tensor
+
+from i2idist import storage
+from i2idist.data.cache import default_folder
+from i2idist.data.generated import is_generated, resolve
+from i2idist.data.labelled import read_labelled
+from i2idist.data.manifest import Manifest, load_manifest
+from i2idist.data.settings import DataSettings
+from i2idist.errors import ConfigError, SourceError
+from i2idist.method import Domain
+from i2idist.metrics.classifier import Classifier, label_agreement, train_classifier
+
+FORMAT_VERSION = 1
+FILE_NAME = "classifier.json"
+TRAINED_ON, HELD_OUT = "train", "test"
+EPOCHS = 3
+
+
+@dataclass(frozen=True)
+class ClassifierCard:
+    """What `classifier.json` says.
+
+    Attributes:
+        format_version: of the folder.
+        dataset: the dataset's name.
+        dataset_digest: its digest.
+        domain: whose images it reads.
+        size: (height, width) of the images that it was trained on.
+        channels: of its images.
+        labels: names of the classes.
+        epochs: passes over the training split.
+        seed: of training.
+        accuracy: on the held-out split; None where the dataset has none.
+        weights: the weight file's name.
+        weights_sha256: its digest, the classifier's version.
+    """
+
+    format_version: int
+    dataset: str
+    dataset_digest: str
+    domain: str
+    size: tuple[int, int]
+    channels: int
+    labels: tuple[str, ...]
+    epochs: int
+    seed: int
+    accuracy: float | None
+    weights: str
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A classifier as a value's record names it: its folder, or `models:/NAME/VERSION`, and its card."""
+
+    url: str
+    card: ClassifierCard
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON: enough to know it again, and how far to trust it."""
+        card = self.card
+        return {
+            "version": card.weights_sha256,
+            "dataset_digest": card.dataset_digest,
+            "domain": card.domain,
+            "size": list(card.size),
+            "classes": len(card.labels),
+            "accuracy": card.accuracy,
+            "url": self.url,
+        }
+
+
+def train(
+    dataset_url: str,
+    domain: Domain,
+    dest: str,
+    *,
+    epochs: int = EPOCHS,
+    seed: int = 0,
+    progress: Callable[[float], None] = lambda done: None,
+) -> ClassifierCard:
+    """Train a classifier on the training split of a domain of a labelled dataset, and save it.
+
+    Args:
+        dataset_url: a packed dataset with classes.
+        domain: which images, and at which size; the split is held in memory.
+        dest: the folder to write, at any storage URL.
+        epochs: passes over the split.
+        seed: of initial weights and order.
+        progress: told the fraction done.
+
+    Raises:
+        ConfigError: the dataset has no classes, or no such domain.
+        DataError, StorageError: data that can't be read, or a refused write.
+    """
+    manifest = load_manifest(dataset_url)
+    _require_classes(manifest)
+    x, y = _images(dataset_url, domain, TRAINED_ON)
+    classifier = train_classifier(x, y, epochs=epochs, seed=seed, classes=len(manifest.labels), progress=progress)
+    accuracy = None
+    if HELD_OUT in manifest.splits:
+        accuracy = label_agreement(classifier, *_images(dataset_url, domain, HELD_OUT))
+    data = safetensors.torch.save({name: tensor.contiguous() for name, tensor in classifier.state_dict().items()})
+    digest = hashlib.sha256(data).hexdigest()
+    card = ClassifierCard(
+        FORMAT_VERSION,
+        manifest.name,
+        manifest.digest,
+        domain.name,
+        (domain.height, domain.width),
+        domain.channels,
+        manifest.labels,
+        epochs,
+        seed,
+        accuracy,
+        f"weights-{digest[:16]}.safetensors",
+        digest,
+    )
+    storage.write_bytes(storage.join(dest, card.weights), data)
+    storage.write_bytes(storage.join(dest, FILE_NAME), json.dumps(dataclasses.asdict(card), indent=2).encode())
+    return card
+
+
+def _require_classes(manifest: Manifest) -> None:
+    if manifest.label_kind != "class":
+        raise ConfigError(f"Dataset {manifest.name} has no classes, so no classifier can be trained on it.")
+
+
+def _images(url: str, domain: Domain, split: str) -> tuple[Tensor, Tensor]:
+    """All images of a split, (N, C, H, W) float in [-1, 1], and their classes, (N,)."""
+    images = read_labelled(DataSettings(url=url, size=(domain.height, domain.width)), domain.name, split)
+    return images.x, images.y
+
+
+def domain_of(dataset_url: str, name: str, size: tuple[int, int] | str) -> tuple[str, Domain]:
+    """The folder of a dataset, generated where it is named so, and one of its domains at a size.
+
+    Raises:
+        ConfigError: no such domain, or images that differ in size without one to resize to.
+        DataError, StorageError: data that can't be read.
+    """
+    url = resolve(dataset_url, str(default_folder().parent / "generated")) if is_generated(dataset_url) else dataset_url
+    wanted = size if isinstance(size, tuple) else None
+    return url, load_manifest(url).domains_for(wanted, [name]).images[0]
+
+
+def register(url: str, name: str, *, tracking_uri: str | None = None) -> str:
+    """Register the classifier that `train` saved at `url`; one that is registered so already keeps its version.
+
+    Returns:
+        The version.
+
+    Raises:
+        SourceError: there is no classifier.
+        TrackingError: MLflow can't be reached, or refuses.
+    """
+    from i2idist.tracking.folders import register_folder  # MLflow takes seconds to import
+
+    card = pin(url).card
+    tags = {"kind": "classifier", "domain": card.domain, "dataset_digest": card.dataset_digest}
+    return register_folder(url, name, card.weights_sha256, tags, uri=tracking_uri)
+
+
+def _folder_of(url: str) -> str:
+    """The folder of a classifier; a registered one is fetched on first use."""
+    if not url.startswith("models:/"):
+        return url
+    from i2idist.tracking.folders import fetch_folder
+
+    return fetch_folder(url, default_folder().parent / "classifiers")
+
+
+def pin(url: str) -> Pinned:
+    """The classifier that `train` saved at `url`, or that `models:/NAME@ALIAS` or `models:/NAME/VERSION` names now.
+
+    Raises:
+        TrackingError: MLflow can't be reached.
+        SourceError: there is none, or its card is damaged.
+        StorageError: storage can't be reached.
+    """
+    if url.startswith("models:/"):
+        from i2idist.tracking.folders import pinned_uri
+
+        url = pinned_uri(url)
+    where = storage.join(_folder_of(url), FILE_NAME)
+    if not storage.exists(where):
+        raise SourceError(f"There is no classifier at {url}: no {FILE_NAME}. Train one with `i2idist classifier`.")
+    try:
+        card = pydantic.TypeAdapter(ClassifierCard).validate_json(storage.read_bytes(where))
+    except pydantic.ValidationError as error:
+        raise SourceError(f"{where} is damaged: {error}") from error
+    if card.format_version != FORMAT_VERSION:
+        raise SourceError(f"{where} has format version {card.format_version}; this i2idist reads {FORMAT_VERSION}.")
+    return Pinned(url, card)
+
+
+def load(pinned: Pinned) -> Classifier:
+    """The network, in evaluation mode without gradients.
+
+    Raises:
+        SourceError: its weights are missing or damaged.
+        StorageError: storage can't be reached.
+    """
+    where = storage.join(_folder_of(pinned.url), pinned.card.weights)
+    data = storage.read_bytes(where) if storage.exists(where) else b""
+    found = hashlib.sha256(data).hexdigest()
+    if found != pinned.card.weights_sha256:
+        raise SourceError(f"{where} is damaged or missing: SHA-256 {found}, expected {pinned.card.weights_sha256}.")
+    classifier = Classifier(pinned.card.channels, len(pinned.card.labels))
+    classifier.load_state_dict(safetensors.torch.load(data))
+    return classifier.eval().requires_grad_(False)
+
+
+def of_domain(
+    dataset_url: str,
+    domain: Domain,
+    say: Callable[[str], None] = lambda message: None,
+    cache: str | None = None,
+) -> Pinned:
+    """The classifier of a domain of a dataset, trained on first use.
+
+    Args:
+        dataset_url: a packed dataset with classes.
+        domain: which images, and at which size.
+        say: told what a person waits for.
+        cache: the folder of classifiers, at any storage URL; None: this machine's cache.
+
+    Raises:
+        ConfigError: the dataset has no classes, or no such domain.
+        DataError, StorageError: data that can't be read.
+    """
+    manifest = load_manifest(dataset_url)
+    _require_classes(manifest)
+    made_of = [FORMAT_VERSION, manifest.digest, domain.name, domain.height, domain.width, EPOCHS]
+    key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
+    url = storage.join(cache or str(default_folder().parent / "classifiers"), key)
+    if not storage.exists(storage.join(url, FILE_NAME)):
+        say(f"Training a classifier on the real images of '{domain.name}' in {manifest.name}, to read translations")
+        train(dataset_url, domain, url)
+    return pin(url)

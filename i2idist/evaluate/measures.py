@@ -1,0 +1,188 @@
+"""What a worker keeps of the images that it sees, one function for each kind of protocol.
+
+All take images through networks a fixed few at a time, so that memory stays bounded and bits don't depend on who works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from i2idist.errors import ConfigError
+from i2idist.evaluate.folds import to_levels
+from i2idist.evaluate.seen import Reals, Rows, Seen, Tools
+from i2idist.metrics import classification, depth, diversity, pixels, segmentation
+from i2idist.metrics.classifier import Classifier
+from i2idist.metrics.edges import edge_iou
+from i2idist.metrics.identity import id_distance
+from i2idist.metrics.variance import Variances
+
+IMAGES_AT_ONCE = 16
+
+
+def _in_parts(function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    return torch.cat([function(part) for part in torch.split(images, IMAGES_AT_ONCE)])
+
+
+def _of_each(function: Callable[[Tensor], Tensor], seen: Seen) -> Tensor:
+    """What `function` gives for each output: (N, K, ...)."""
+    found = _in_parts(function, seen.outputs.flatten(0, 1))
+    return found.reshape(*seen.outputs.shape[:2], *found.shape[1:])
+
+
+def all_pairs(seen: Seen, tools: Tools) -> Rows:
+    """Each input's mean distance over all pairs of its outputs."""
+    pairs = diversity.all_pairs(seen.outputs.shape[1])
+    return {"value": diversity.tabled_pair_distances(seen.outputs, pairs, tools.network.distances).mean(1)}
+
+
+def pairs_19(seen: Seen, tools: Tools) -> Rows:
+    """Each input's mean distance over 19 random pairs of its outputs."""
+    pairs = diversity.random_pairs(seen.outputs.shape[1], 19, seen.places, seen.seed)
+    return {"value": diversity.tabled_pair_distances(seen.outputs, pairs, tools.network.distances).mean(1)}
+
+
+def features(seen: Seen, tools: Tools) -> Rows:
+    """Every output's features."""
+    return {"features": _of_each(tools.network.features, seen).flatten(0, 1)}
+
+
+def real_features(reals: Reals, tools: Tools) -> Rows:
+    """Every real image's features."""
+    return {"features": _in_parts(tools.network.features, reals.images)}
+
+
+def network_probabilities(seen: Seen, tools: Tools) -> Rows:
+    """The network's probabilities of every output."""
+    return {"probabilities": _of_each(tools.network.probabilities, seen).flatten(0, 1)}
+
+
+def class_probabilities(seen: Seen, tools: Tools) -> Rows:
+    """The classifier's probabilities of each input's outputs."""
+    return {"probabilities": _of_each(_scorer(tools.classifier), seen).softmax(2)}
+
+
+def class_is_kept(seen: Seen, tools: Tools) -> Rows:
+    """The share of each input's outputs in which the classifier sees the input's class."""
+    return {"value": classification.transfer_accuracy(_of_each(_scorer(tools.classifier), seen), labels_of(seen))}
+
+
+def class_is_lost(seen: Seen, tools: Tools) -> Rows:
+    """The share of each input's outputs in which the classifier sees another class than the input's."""
+    return {"value": classification.misclassification_rate(_of_each(_scorer(tools.classifier), seen), labels_of(seen))}
+
+
+def class_scores(seen: Seen, tools: Tools) -> Rows:
+    """The classifier's scores of every output, and the class that it should have."""
+    scores = _of_each(_scorer(tools.classifier), seen)
+    return {"scores": scores.flatten(0, 1), "labels": labels_of(seen).repeat_interleave(scores.shape[1])}
+
+
+def confidence_drop(seen: Seen, tools: Tools) -> Rows:
+    """How much less sure of the true class the classifier is of the outputs than of the input."""
+    score = _scorer(tools.classifier)
+    before, after = _in_parts(score, seen.inputs).softmax(1), _of_each(score, seen).softmax(2)
+    return {"value": classification.confidence_drop(before, after, labels_of(seen))}
+
+
+def _scorer(classifier: Classifier) -> Callable[[Tensor], Tensor]:
+    """The classifier, taking grey images for coloured ones where it was trained on those."""
+    channels = next(classifier.parameters()).shape[1]
+
+    def score(images: Tensor) -> Tensor:
+        if images.shape[1] not in (1, channels):
+            raise ConfigError(f"The classifier reads images of {channels} channels, not {images.shape[1]}.")
+        scores: Tensor = classifier(images.expand(-1, channels, -1, -1))
+        return scores
+
+    return score
+
+
+def images_and_labels(seen: Seen, tools: Tools) -> Rows:
+    """Every output as its file would hold it, and its input's class."""
+    labels = labels_of(seen).repeat_interleave(seen.outputs.shape[1])
+    return {"images": to_levels(seen.outputs.flatten(0, 1)), "labels": labels}
+
+
+def real_images_and_labels(reals: Reals, tools: Tools) -> Rows:
+    """Every real image and its class."""
+    if reals.labels is None:
+        raise ConfigError("This protocol needs the real images' classes, and they have none.")
+    return {"images": to_levels(reals.images), "labels": reals.labels}
+
+
+def images(seen: Seen, tools: Tools) -> Rows:
+    """Every output as its file would hold it."""
+    return {"images": to_levels(seen.outputs.flatten(0, 1))}
+
+
+def real_images(reals: Reals, tools: Tools) -> Rows:
+    """Every real image."""
+    return {"images": to_levels(reals.images)}
+
+
+def variances(seen: Seen, tools: Tools) -> Rows:
+    """Sums of the outputs, pixel by pixel."""
+    return Variances.of(seen.outputs.flatten(0, 1)).state()
+
+
+def identity(seen: Seen, tools: Tools) -> Rows:
+    """How far the outputs' faces are from the input's."""
+    network = tools.network.features
+    return {"value": id_distance(_in_parts(network, seen.inputs), _of_each(network, seen))}
+
+
+def edges(seen: Seen, tools: Tools) -> Rows:
+    """How well outputs keep the input's outlines."""
+    return {"value": edge_iou(seen.inputs, seen.outputs)}
+
+
+def pixel_accuracy(seen: Seen, tools: Tools) -> Rows:
+    """The share of pixels that are nearly as in the true target."""
+    return {"value": pixels.pixel_accuracy(seen.outputs, targets_of(seen))}
+
+
+def best_l1(seen: Seen, tools: Tools) -> Rows:
+    """The nearest output's distance from the true target."""
+    return {"value": pixels.best_of_l1(seen.outputs, targets_of(seen))}
+
+
+def confusion(seen: Seen, tools: Tools) -> Rows:
+    """Counts of (true, predicted) classes, a class being the channel with the highest number: (N, classes^2)."""
+    truth, classes = targets_of(seen), seen.outputs.shape[2]
+    if classes < 2 or seen.outputs.shape[1] != 1:
+        raise ConfigError("Segmentation needs one output an input, with a channel for each of 2 classes or more.")
+    counts = segmentation.confusion(seen.outputs[:, 0].argmax(1), truth.argmax(1), classes=classes)
+    return {"value": counts.flatten(1)}
+
+
+def depths(seen: Seen, tools: Tools) -> Rows:
+    """Sums over pixels of depth errors, depths being shares of the greatest that can be stored: (N, 6)."""
+    truth = targets_of(seen)
+    if seen.outputs.shape[1] != 1:
+        raise ConfigError("Depth is measured on one output an input: use 1 sample.")
+    return {"value": depth.depth_sums((seen.outputs[:, 0] + 1) / 2, (truth + 1) / 2)}
+
+
+def labels_of(seen: Seen) -> Tensor:
+    """The inputs' classes.
+
+    Raises:
+        ConfigError: the data has none.
+    """
+    if seen.labels is None:
+        raise ConfigError("This protocol needs the inputs' classes, and the dataset has none.")
+    return seen.labels
+
+
+def targets_of(seen: Seen) -> Tensor:
+    """The inputs' true targets.
+
+    Raises:
+        ConfigError: the data isn't paired.
+    """
+    if seen.targets is None:
+        raise ConfigError("This protocol needs each input's true target, and the dataset isn't paired.")
+    return seen.targets

@@ -1,0 +1,98 @@
+"""What measures are made of: images that a worker has seen, the small tensors it keeps of them, and the final estimate.
+
+Workers see a few inputs at a time and keep `Rows`: per-input values, or features. The driver folds rows in the order of
+the inputs, so the number of workers can't change a bit of the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from i2idist.metrics.classifier import Classifier
+from i2idist.metrics.networks import FeatureNetwork
+
+Rows = Mapping[str, Tensor]
+"""What is kept of some images: tensors by name, on the CPU. A first axis counts inputs or outputs, if not said."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Some inputs with their translations.
+
+    Attributes:
+        inputs: (N, C, H, W) float in [-1, 1].
+        outputs: (N, K, C', H', W') float in [-1, 1].
+        labels: (N,) int64, the inputs' classes; None where the data has none.
+        targets: (N, C', H', W') float in [-1, 1], what the outputs should be; None where the data isn't paired.
+        places: (N,) int64, the inputs' places in the split.
+        seed: the protocol's.
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+    places: Tensor
+    seed: int
+    labels: Tensor | None = None
+    targets: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Reals:
+    """Some images of the target domain: (N, C', H', W') float in [-1, 1], and their classes where they are known."""
+
+    images: Tensor
+    labels: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Networks that a measure looks through: what its protocol needs is there, the rest is None."""
+
+    network_or_none: FeatureNetwork | None = None
+    classifier_or_none: Classifier | None = None
+
+    @property
+    def network(self) -> FeatureNetwork:
+        """The feature network."""
+        assert self.network_or_none is not None, "the protocol names a network"
+        return self.network_or_none
+
+    @property
+    def classifier(self) -> Classifier:
+        """The classifier."""
+        assert self.classifier_or_none is not None, "the protocol needs a classifier"
+        return self.classifier_or_none
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A protocol's value.
+
+    Attributes:
+        value: the value.
+        low: lower end of its 95 % interval; None where the protocol has none.
+        high: its upper end.
+        interval: how the interval was made; empty without one.
+        details: values beside it, by name.
+        counts: how many inputs, outputs and reals it is of.
+        notes: what a reader of the value must know.
+        each: (inputs,) float64, where the value is a mean over inputs; for paired comparisons.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    interval: str = ""
+    details: Mapping[str, float] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    each: Tensor | None = None
+
+
+def column(parts: Sequence[Rows], name: str) -> Tensor:
+    """One tensor of all parts, in their order."""
+    return torch.cat([part[name] for part in parts])

@@ -1,0 +1,91 @@
+"""Folders that aren't translators, in the model registry: classifiers that protocols read translations with."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import mlflow.artifacts
+
+from i2idist import storage
+from i2idist.tracking.fetch import DIGEST, location_of
+from i2idist.tracking.place import connect, experiment_id, mlflow_errors, tracking_uri
+from i2idist.tracking.registry import check_model_name, create_version, pin_version, version_with
+from i2idist.tracking.settings import Tracking
+
+
+def register_folder(folder_url: str, name: str, digest: str, tags: Mapping[str, str], *, uri: str | None = None) -> str:
+    """Register a folder of files; the same again under the same name gives the version that it has.
+
+    Args:
+        folder_url: the folder, at any storage URL.
+        name: the registered model's name, made where absent.
+        digest: stands for the whole folder.
+        tags: kept with the version.
+        uri: the tracking server or database, see `tracking_uri`.
+
+    Returns:
+        The version.
+
+    Raises:
+        ConfigError: a name that the registry refuses.
+        TrackingError: MLflow can't be reached, or refuses.
+    """
+    check_model_name(name)
+    where, labels = tracking_uri(uri), {**tags, DIGEST: digest}
+    with mlflow_errors(f"register {folder_url} as '{name}'", where):
+        client = connect(where)
+        known = version_with(client, name, digest)
+        if known is not None:
+            return known
+        logged = client.create_logged_model(
+            experiment_id(client, where, Tracking().experiment), name=name, tags=dict(labels)
+        )
+        with tempfile.TemporaryDirectory(prefix="i2idist-") as folder:
+            for file in storage.list_dir(folder_url):
+                Path(folder, file).write_bytes(storage.read_bytes(storage.join(folder_url, file)))
+            client.log_model_artifacts(logged.model_id, folder)
+        client.finalize_logged_model(logged.model_id, "READY")
+        return create_version(client, where, name, str(logged.model_id), None, labels)
+
+
+def pinned_uri(model_uri: str, *, uri: str | None = None) -> str:
+    """`models:/NAME/VERSION` of what may be an alias.
+
+    Raises:
+        ConfigError, SourceError: as `pin_version`.
+        TrackingError: MLflow can't be reached.
+    """
+    where = tracking_uri(uri)
+    return pin_version(connect(where), where, model_uri)[0]
+
+
+def fetch_folder(pinned: str, cache: Path, *, uri: str | None = None) -> str:
+    """A registered folder on this machine, fetched on first use.
+
+    Args:
+        pinned: what `pinned_uri` gave.
+        cache: where fetched folders are kept.
+        uri: the tracking server or database, see `tracking_uri`.
+
+    Raises:
+        SourceError: there is no such version.
+        TrackingError: MLflow can't be reached.
+    """
+    where = tracking_uri(uri)
+    client = connect(where)
+    with mlflow_errors(f"fetch {pinned}", where):
+        location, digest = location_of(client, pinned)
+        kept = cache / (digest or pinned.rsplit("/", 1)[-1])
+        if not kept.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".fetching-", dir=cache) as folder:
+                fetched = mlflow.artifacts.download_artifacts(
+                    artifact_uri=location, dst_path=folder, tracking_uri=where, registry_uri=where
+                )
+                with suppress(OSError):  # another process put it there meanwhile
+                    os.replace(fetched, kept)
+    return str(kept)

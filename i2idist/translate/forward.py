@@ -1,0 +1,53 @@
+"""A job's model in a worker: loaded once, ready to translate."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from i2idist import model
+from i2idist.errors import SourceError
+from i2idist.translate.job import Job
+
+
+class Forward:
+    """Translates images as a job says; the same bits in every worker."""
+
+    def __init__(self, job: Job) -> None:
+        """Load the job's model and compute with the job's threads from now on.
+
+        Raises:
+            SourceError: the model isn't there, or no longer the one of the job.
+        """
+        self._options = job.options
+        torch.set_num_threads(job.options.threads)
+        if job.options.device == "cuda":
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        self._translator = model.load(job.model.uri)
+        if self._translator.card.weights_sha256 != job.model.card.weights_sha256:
+            raise SourceError(f"The model at {job.model.uri} was replaced while it was used: start again.")
+        self._translator.method.to(job.options.device)
+
+    def __call__(self, images: Tensor, positions: Tensor, num_samples: int, seed: int) -> Tensor:
+        """Translate images, each with the codes of its place in the split.
+
+        Args:
+            images: (N, C, H, W) float in [-1, 1].
+            positions: (N,) int64.
+            num_samples: codes for each image; 1 for a model without codes.
+            seed: of the codes.
+
+        Returns:
+            (N, num_samples, C', H', W') float in [-1, 1], on the CPU.
+
+        Raises:
+            SizeError: the method can't process the size.
+        """
+        codes = self._translator.draw_codes(positions, num_samples, seed)
+        outputs = self._translator.translate(
+            images.to(self._options.device),
+            codes.to(self._options.device),
+            target=self._options.target,
+            batch_size=self._options.batch_size,
+        )
+        return outputs.cpu()
