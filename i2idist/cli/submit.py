@@ -21,6 +21,7 @@ VERBS = {
     "train": "i2idist.cli.verbs:train",
     "resume": "i2idist.cli.verbs:resume",
     "translate": "i2idist.cli.verbs:translate",
+    "evaluate": "i2idist.cli.verbs:evaluate",
     "data pack": "i2idist.cli.verbs:data_pack",
 }
 """What can be submitted, and what checks it and makes it ready to travel."""
@@ -168,8 +169,11 @@ def _arguments(parameters: list[Any], values: Any) -> list[str]:
         value = values.get(parameter.name)
         if value is None or value is False:
             continue
+        texts = [str(one) for one in value] if isinstance(value, (list, tuple)) else [str(value)]
         if parameter.param_type_name == "argument":
-            positional += map(str, value if isinstance(value, (list, tuple)) else [value])
+            positional += texts
+        elif value is True:
+            line.append(parameter.opts[0])
         else:
-            line += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
+            line += [part for text in texts for part in (parameter.opts[0], text)]
     return [*line, "--", *positional]

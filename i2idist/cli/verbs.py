@@ -184,6 +184,27 @@ def _check_translation(values: Values) -> None:
         raise DataError(f"There is nothing to translate at {url}.")
 
 
+def evaluate(values: Values, client: Client) -> Prepared:
+    """`i2idist evaluate`."""
+    from i2idist.cli.translate import parse_size
+    from i2idist.evaluate import choose
+    from i2idist.translate.run import check_workers
+
+    parse_size(values["size"])
+    check_workers(values["launcher"], values["workers"])
+    for protocol in values["protocol"]:
+        choose(protocol, **{key: values[key] for key in ("network", "inputs", "samples", "seed")})
+    keys = {"model_uri": "the model", "dataset_url": "the dataset", "reference": "the reference"}
+    keys |= {"classifier": "the classifier", "root": "the folder of runs"}
+    travels = {**values, **{key: client.place(values[key], what) for key, what in keys.items() if values[key]}}
+    if values["tracking_uri"]:
+        travels["tracking_uri"] = client.database(values["tracking_uri"], "--tracking-uri")
+    with client.looking_at(travels["model_uri"], travels["dataset_url"]) as can_look:
+        if can_look:
+            _check_translation(travels)
+    return Prepared(name=minted_name("evaluate"), values=travels, root=client.root(values["root"]))
+
+
 def data_pack(values: Values, client: Client) -> Prepared:
     """`i2idist data pack`."""
     from i2idist.data.layouts import read_layout

@@ -80,6 +80,9 @@ ALIKE = [
     (["translate", "absent", "generated:edges", "out"], None, "absent"),
     (["translate", "m", "generated:edges", "out", "--size", "big"], 2, "--size is 'big'"),
     (["translate", "m", "d", "out", "--launcher", "local", "--workers", "2"], 2, "1 for launcher=local"),
+    (["evaluate", "absent", "generated:edges", "--protocol", "accuracy"], None, "absent"),
+    (["evaluate", "m", "generated:edges", "--protocol", "acuracy"], 2, "Did you mean 'accuracy'?"),
+    (["evaluate", "m", "generated:edges", "--protocol", "accuracy", "--size", "big"], 2, "--size is 'big'"),
     ([*PACK, "absent", "out", "--layout", "trainA-trainB"], 3, "absent"),
     ([*PACK, ".", "out", "--layout", "trainA-trinB"], 2, "Did you mean 'trainA-trainB'?"),
 ]

@@ -267,7 +267,7 @@ def test_following_ends_with_ctrl_c_and_what_does_not_stop_in_time_is_ended_by_r
 
 
 @pytest.mark.slow
-def test_data_pack_and_translate_travel_with_every_option(i2i, tiny, root, tmp_path):
+def test_data_pack_translate_and_evaluate_travel_with_every_option(i2i, tiny, root, tmp_path):
     photos(tmp_path / "photos")
     packing = ["data", "pack", "photos", "packed", "--layout", "trainA-trainB", "--name", "mine"]
     out, err, code = i2i("submit", *packing, "--follow")
@@ -285,3 +285,10 @@ def test_data_pack_and_translate_travel_with_every_option(i2i, tiny, root, tmp_p
     i2i(*command)
     assert {path.name: path.read_bytes() for path in job.rglob("*") if path.is_file()} == made
     assert json.loads(made["job.json"])["options"]["batch_size"] == 2
+    command = ["evaluate", *command[1:3], "--protocol", "edge-iou", "--protocol", "pixel-accuracy", "--inputs", "3"]
+    command += ["--launcher", "local", "--root", root]
+    out, err, code = i2i("submit", *command, "--follow")
+    assert code == 0, out + err
+    here = json.loads(i2i(*command, "--offline", "--json")[0])["values"]
+    assert len(here) == 2
+    assert all(value["name"] in out and f"{value['value']:.4g}" in out for value in here)
