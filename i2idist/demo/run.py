@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -148,6 +150,9 @@ def _run(
 
 def _say_commands(uri: str, model_uri: str, say: Say) -> None:
     """What to type to see the run in a browser, and to have the model answer requests."""
+    if not shutil.which("mlflow"):  # the demo is started by path, and the server looks for its programs on PATH
+        say("First, so that the shell finds MLflow:")
+        say(f"  source {sys.prefix}/bin/activate")
     if uri.startswith(("http://", "https://")):
         say(f"The run and the model in MLflow's UI: {shown(uri)}")
     else:

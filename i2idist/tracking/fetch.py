@@ -72,10 +72,8 @@ def fetch(client: MlflowClient, pinned: str, uri: str, cache: Path) -> Path:
 def _download(location: str, pinned: str, uri: str, cache: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=cache) as folder:
         with mlflow_errors(f"fetch {pinned}", uri):
-            fetched = mlflow.artifacts.download_artifacts(
-                artifact_uri=location, dst_path=folder, tracking_uri=uri, registry_uri=uri
-            )
-        own = _own_folder(Path(fetched), pinned)
+            fetched = download(location, folder, uri)
+        own = _own_folder(fetched, pinned)
         read_card(str(own))
         kept = cache / model_digest(str(own))
         if not _is_whole(kept):
@@ -84,6 +82,22 @@ def _download(location: str, pinned: str, uri: str, cache: Path) -> Path:
             with suppress(OSError):  # another process put it there meanwhile
                 os.replace(own, kept)
     return kept
+
+
+def download(location: str, folder: str, uri: str) -> Path:
+    """Fetch what MLflow at `uri` keeps at `location` into `folder`, without MLflow's progress bars."""
+    name = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
+    before = os.environ.get(name)
+    os.environ[name] = "false"
+    try:
+        fetched = mlflow.artifacts.download_artifacts(
+            artifact_uri=location, dst_path=folder, tracking_uri=uri, registry_uri=uri
+        )
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
+    return Path(fetched)
 
 
 def _is_whole(kept: Path) -> bool:

@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-import mlflow.artifacts
-
 from i2idist import storage
-from i2idist.tracking.fetch import DIGEST, location_of
+from i2idist.tracking.fetch import DIGEST, download, location_of
 from i2idist.tracking.place import connect, experiment_id, mlflow_errors, tracking_uri
 from i2idist.tracking.registry import check_model_name, create_version, pin_version, version_with
 from i2idist.tracking.settings import Tracking
@@ -83,9 +81,7 @@ def fetch_folder(pinned: str, cache: Path, *, uri: str | None = None) -> str:
         if not kept.exists():
             cache.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".fetching-", dir=cache) as folder:
-                fetched = mlflow.artifacts.download_artifacts(
-                    artifact_uri=location, dst_path=folder, tracking_uri=where, registry_uri=where
-                )
+                fetched = download(location, folder, where)
                 with suppress(OSError):  # another process put it there meanwhile
                     os.replace(fetched, kept)
     return str(kept)

@@ -192,7 +192,18 @@ class Server:
             small.save(thumbnail)
             for path in (full, thumbnail):
                 self._client.log_artifact(run_id, str(path), "images")
+            newest = full.rename(Path(folder, f"{key.replace('/', '~')}.png"))
+            self._client.log_artifact(run_id, str(newest))
         self._client.set_tag(run_id, "mlflow.loggedImages", "true")
+        self._describe_with(newest.name)
+
+    def _describe_with(self, picture: str) -> None:
+        """Show the newest picture in the run's description: on MLflow's own cards params push it out of sight."""
+        run_id, name = self.target.run_id, "mlflow.note.content"
+        link = f"![{picture}](get-artifact?path={picture}&run_uuid={run_id})"
+        note = self._client.get_run(run_id).data.tags.get(name, "")
+        if link not in note:
+            self._client.set_tag(run_id, name, f"{note}\n\n{link}")
 
 
 def _text(value: object) -> str:

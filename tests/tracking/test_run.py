@@ -66,6 +66,10 @@ def test_a_run_page_tells_the_whole_story(client, check_complete, pictures, tiny
     assert tags["i2idist.run"] == folder.url
     assert tags["i2idist.versions.torch"] == record["launches"][0]["facts"]["versions"]["torch"]
     assert "**pix2pix** on **edges" in tags["mlflow.note.content"]
+    newest = client.download_artifacts(result.mlflow_run_id, "translations.png")
+    assert f"get-artifact?path={Path(newest).name}&run_uuid={result.mlflow_run_id})" in tags["mlflow.note.content"]
+    [last] = Path(client.download_artifacts(result.mlflow_run_id, "images")).glob("translations+step+48+*.png")
+    assert Path(newest).read_bytes() == last.read_bytes()
     [dataset] = run.inputs.dataset_inputs
     assert dataset.dataset.digest == record["data_digest"][:36]
     assert json.loads(dataset.dataset.profile)["digest"] == record["data_digest"]
