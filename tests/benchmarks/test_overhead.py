@@ -71,7 +71,7 @@ class _Bare:
             for player in self.method.players()
         }
         alone = {"group_size": 1, "rank": 0, "world_size": 1, "seed": 0}
-        self.batch = next(Reader(DataSettings(url=data), role=kind.role, batch_size=1, **alone).batches())
+        self.batch = next(Reader(DataSettings(url=data), role=kind.batch_type(config), batch_size=1, **alone).batches())
 
     def step(self) -> None:
         step = Step(self.batch, images=0, seed=0, comm=Comm.alone(), weights=self.method.weights(), global_batch=1)
