@@ -12,6 +12,7 @@ import importlib.util
 import os
 import tempfile
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -162,7 +163,11 @@ def find(name: str) -> str | None:
     if weights.package:
         path = _carried(weights.package)
         return str(path) if path else None
-    candidates = (storage.join(place, file) for place in places() for file in weights.names)
+    return _first_in(places(), weights)
+
+
+def _first_in(folders: Sequence[str], weights: Weights) -> str | None:
+    candidates = (storage.join(place, file) for place in folders for file in weights.names)
     return next((url for url in candidates if storage.exists(url)), None)
 
 
@@ -229,8 +234,7 @@ def _carried_and_right(name: str, weights: Weights) -> Path:
 def _nearest_source(weights: Weights) -> str:
     """A copy on this machine or in the named place, else the publisher's; one in the cache is damaged."""
     elsewhere = [place for place in places() if place != str(cache_folder())]
-    candidates = (storage.join(place, file) for place in elsewhere for file in weights.names)
-    return next((url for url in candidates if storage.exists(url)), weights.url)
+    return _first_in(elsewhere, weights) or weights.url
 
 
 def _file_at(source: str, weights: Weights) -> str:

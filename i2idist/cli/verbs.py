@@ -154,7 +154,7 @@ def _check_resume(folder: RunFolder, changes: Values, client: Client) -> None:
 def translate(values: Values, client: Client) -> Prepared:
     """`i2idist translate`."""
     from i2idist.cli.translate import parse_size
-    from i2idist.translate.run import check_workers
+    from i2idist.translate.pool import check_workers
 
     parse_size(values["size"])
     check_workers(values["launcher"], values["workers"])
@@ -188,7 +188,7 @@ def evaluate(values: Values, client: Client) -> Prepared:
     """`i2idist evaluate`."""
     from i2idist.cli.translate import parse_size
     from i2idist.evaluate import choose
-    from i2idist.translate.run import check_workers
+    from i2idist.translate.pool import check_workers
 
     parse_size(values["size"])
     check_workers(values["launcher"], values["workers"])

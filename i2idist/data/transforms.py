@@ -60,7 +60,12 @@ def to_unit(images: Array) -> Tensor:
     return torch.from_numpy(images.astype(np.float32)).div_(half).sub_(1)
 
 
+def to_levels(images: Tensor) -> Tensor:
+    """Images of any shape in [-1, 1] as the levels that their files would hold, uint8."""
+    return ((images + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
 def to_pixels(image: Tensor) -> Array:
     """(C, H, W) float in [-1, 1] -> (H, W, C) uint8, without the last axis for one channel."""
-    levels = ((image + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    levels = to_levels(image).permute(1, 2, 0).numpy()
     return np.ascontiguousarray(levels[..., 0] if levels.shape[2] == 1 else levels)

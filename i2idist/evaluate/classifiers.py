@@ -21,7 +21,7 @@ from torch import Tensor
 
 from i2idist import storage
 from i2idist.data.cache import default_folder
-from i2idist.data.generated import is_generated, resolve
+from i2idist.data.generated import resolve
 from i2idist.data.labelled import read_labelled
 from i2idist.data.manifest import Manifest, load_manifest
 from i2idist.data.settings import DataSettings
@@ -158,7 +158,7 @@ def domain_of(dataset_url: str, name: str, size: tuple[int, int] | str) -> tuple
         ConfigError: no such domain, or images that differ in size without one to resize to.
         DataError, StorageError: data that can't be read.
     """
-    url = resolve(dataset_url, str(default_folder().parent / "generated")) if is_generated(dataset_url) else dataset_url
+    url = resolve(dataset_url)
     wanted = size if isinstance(size, tuple) else None
     return url, load_manifest(url).domains_for(wanted, [name]).images[0]
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from i2idist.data.transforms import to_unit
 from i2idist.errors import DataError
 from i2idist.evaluate.seen import Estimate, Rows, column
 from i2idist.metrics import depth, segmentation
@@ -247,9 +248,9 @@ class ReverseClassification(Gathered):
         classes = int(torch.cat([labels, real_labels]).max()) + 1
         each = reverse_classification(
             lambda images, known: train_classifier(images, known, seed=seed, classes=classes),
-            from_levels(self.column("images")),
+            to_unit(self.column("images").numpy()),
             labels,
-            from_levels(self.column("images", real=True)),
+            to_unit(self.column("images", real=True).numpy()),
             real_labels,
         )
         return Estimate(float(each.mean()))
@@ -260,7 +261,7 @@ class IndependentCritic(Gathered):
 
     def estimate(self, seed: int) -> Estimate:
         """See `Fold`."""
-        reals, fakes = from_levels(self.column("images", real=True)), from_levels(self.column("images"))
+        reals, fakes = to_unit(self.column("images", real=True).numpy()), to_unit(self.column("images").numpy())
         return Estimate(wasserstein(*independent_wasserstein(reals, fakes, seed=seed)))
 
 
@@ -285,13 +286,3 @@ class MeanVariance:
         if self._all is None:
             raise DataError("There are no translations to evaluate on.")
         return Estimate(mean_variance(self._all))
-
-
-def to_levels(images: Tensor) -> Tensor:
-    """Images in [-1, 1] as the levels that their files would hold, uint8."""
-    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-def from_levels(images: Tensor) -> Tensor:
-    """Levels as images in [-1, 1]."""
-    return images.float() / 127.5 - 1

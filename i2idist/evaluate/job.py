@@ -14,8 +14,7 @@ from typing import Literal
 import torch
 
 from i2idist import storage
-from i2idist.data.cache import default_folder
-from i2idist.data.generated import is_generated, resolve
+from i2idist.data.generated import resolve
 from i2idist.data.manifest import FILE_NAME, load_manifest
 from i2idist.errors import ConfigError, DataError
 from i2idist.evaluate.classifiers import Pinned, of_domain, pin
@@ -241,7 +240,7 @@ def resolved_device(device: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "c
 
 def _resolved(url: str) -> str:
     """The dataset's folder, under a name that workers know it by."""
-    return absolute(resolve(url, str(default_folder().parent / "generated")) if is_generated(url) else url)
+    return absolute(resolve(url))
 
 
 def _job(model: Model, url: str, options: Options, split: str | None, domain: str | None) -> Job:

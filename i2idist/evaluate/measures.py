@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from i2idist.data.transforms import to_levels
 from i2idist.errors import ConfigError
-from i2idist.evaluate.folds import to_levels
 from i2idist.evaluate.seen import Reals, Rows, Seen, Tools
 from i2idist.metrics import classification, depth, diversity, pixels, segmentation
 from i2idist.metrics.classifier import Classifier

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import torch
-
-from i2idist.errors import ConfigError
 from i2idist.evaluate.folds import Fold
 from i2idist.evaluate.job import Chunk, Evaluation, make_evaluation
 from i2idist.evaluate.protocol import Choice
 from i2idist.evaluate.record import Record, make_record
 from i2idist.evaluate.worker import Evaluator, Found
+from i2idist.train.precision import threads
 from i2idist.translate.job import Model, Options
+from i2idist.translate.pool import check_workers, work_off
 
 __all__ = ["Evaluated", "Progress", "evaluate"]
 
@@ -93,10 +92,7 @@ def evaluate(
         RunError: workers died too often.
         StorageError: storage can't be reached.
     """
-    if launcher not in ("ray", "local"):
-        raise ConfigError(f"launcher is {launcher!r}: it is 'ray' or 'local'.")
-    if workers is not None and (workers < 1 or (launcher == "local" and workers > 1)):
-        raise ConfigError(f"workers is {workers}: it is at least 1, and 1 for launcher=local.")
+    check_workers(launcher, workers)
     begun = time.monotonic()
     evaluation = make_evaluation(
         model_uri,
@@ -109,21 +105,10 @@ def evaluate(
         classifier=classifier,
         say=say,
     )
-    with _threads(evaluation.job.options.threads):
+    with threads(evaluation.job.options.threads):
         folding = _folded(evaluation, launcher, workers, beside, on_progress, say)
         records = folding.records()
     return Evaluated(evaluation, folding, records, time.monotonic() - begun)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Compute with `count` threads, which decide the last bits of sums, for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _folded(
@@ -141,42 +126,22 @@ def _folded(
         chunks = [chunk for chunk in chunks if not chunk.real]  # they come last, so the others keep their numbers
     say(f"Evaluating {evaluation.job.model.label} on {sum(chunk.images for chunk in chunks):,} images")
     done, total = 0, sum(chunk.images for chunk in chunks)
-    with closing(_results(evaluation, chunks, launcher, workers, say)) as results:
+    options = evaluation.job.options
+    results_of = work_off(
+        partial(Evaluator, evaluation.for_workers()),
+        chunks,
+        launcher=launcher,
+        workers=workers,
+        threads=options.threads,
+        gpu=options.device == "cuda",
+        say=say,
+    )
+    with closing(results_of) as results:
         for found in results:
             gathered.add(found)
             done += chunks[found.number].images
             on_progress(Progress(done, total))
     return gathered
-
-
-def _results(
-    evaluation: Evaluation,
-    chunks: Sequence[Chunk],
-    launcher: str,
-    workers: int | None,
-    say: Callable[[str], None],
-) -> Generator[Found]:
-    make = partial(Evaluator, evaluation.for_workers())
-    if launcher == "local":
-        work = make()
-        try:
-            for chunk in chunks:
-                yield work(chunk, lambda far: None)
-        finally:
-            work.close()
-        return
-    from i2idist.launch import actors
-
-    options = evaluation.job.options
-    yield from actors.work_off(
-        make,
-        chunks,
-        workers=workers,
-        threads=options.threads,
-        gpu=options.device == "cuda",
-        report=lambda number, far: None,
-        say=say,
-    )
 
 
 class Folding:

@@ -1,4 +1,4 @@
-"""A pool of Ray actors that work off a list of items, each made ready once: for batch translation.
+"""A pool of Ray actors that work off a list of items, each made ready once: for translations and evaluations.
 
 An actor that dies is replaced and its item given to another; a deliberate error ends the work at once.
 """

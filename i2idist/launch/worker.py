@@ -40,6 +40,7 @@ from i2idist.tracking.watch import TrackingWatcher
 from i2idist.train.checkpoint import Checkpoints
 from i2idist.train.comm import Comm
 from i2idist.train.loop import Event, Outcome, fit
+from i2idist.train.precision import threads
 from i2idist.train.trainer import Trainer
 
 VALIDATION_SPLIT = "val"
@@ -89,7 +90,9 @@ def work(
     comm = Comm(device=device)
     with ExitStack() as stack:
         stack.enter_context(storage.patience(_PATIENCE_S))
-        stack.enter_context(_threads(experiment.resources.threads_per_worker))
+        count = experiment.resources.threads_per_worker
+        assert count is not None, "threads are resolved when a run is created"
+        stack.enter_context(threads(count))
         stack.enter_context(_logging(folder.log(comm.rank)))
         writer = stack.enter_context(_writer(job, experiment, folder, comm, tell))
         outcome = _train(experiment, folder, comm, device, writer, lambda: writer.should_stop() or interrupted())
@@ -292,18 +295,6 @@ def _mine(reader: Reader, limit: int | None, comm: Comm) -> Iterator[Batch]:
             return
         if number % comm.world_size == comm.rank:
             yield batch if limit is None else batch[slice(0, limit - start)]
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Compute with `count` threads: it decides the last bits of sums, so it is the run's, not the machine's."""
-    assert count is not None, "threads are resolved when a run is created"
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

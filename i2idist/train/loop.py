@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +16,8 @@ from i2idist.errors import CheckpointError, ConfigError, RunError
 from i2idist.method import Method, Step
 from i2idist.train.checkpoint import Checkpoints, State, copy_into, tensors_sha256
 from i2idist.train.comm import Comm
-from i2idist.train.precision import forward_precision, make_deterministic, memory_format, parameter_dtype
+from i2idist.train.precision import make_deterministic, memory_format, parameter_dtype
+from i2idist.train.saved import as_saved
 from i2idist.train.settings import Training
 from i2idist.train.trainer import Trainer
 
@@ -348,12 +348,7 @@ def validate(trainer: Trainer, batches: Iterator[Batch], comm: Comm, seed: int) 
     method, training = trainer.method, trainer.training
     device = next(method.parameters()).device
     rows: list[tuple[int, int, dict[str, float]]] = []
-    method.eval()
-    with contextlib.ExitStack() as stack:
-        for ema in trainer.averaged().values():
-            stack.enter_context(ema.applied())
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(forward_precision(training, device))
+    with as_saved(trainer):
         for batch in batches:
             batch = batch.to(device, parameter_dtype(training), memory_format(training))
             step = Step(
@@ -366,7 +361,6 @@ def validate(trainer: Trainer, batches: Iterator[Batch], comm: Comm, seed: int) 
             )
             terms = method.validation_terms(step)
             rows.append((int(batch.positions[0]), len(batch), {n: float(v.double().mean()) for n, v in terms.items()}))
-    method.train()
     everyone = sorted((row for rows in comm.gather_objects(rows) for row in rows), key=lambda row: row[0])
     total = sum(count for _, count, _ in everyone)
     if not total:

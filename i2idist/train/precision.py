@@ -29,6 +29,17 @@ def prepare(module: nn.Module, training: Training, device: torch.device) -> None
 
 
 @contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute with `count` threads for a while: they decide the last bits of sums."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
 def forward_precision(training: Training, device: torch.device) -> Iterator[None]:
     """The context of a forward pass: bfloat16 autocast where asked for."""
     if training.precision == "bfloat16":

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -22,12 +22,13 @@ from typing import Literal
 import torch
 
 from i2idist import storage
-from i2idist.data.cache import default_folder
+from i2idist.data.generated import resolve
 from i2idist.data.source import PATIENCE_S
 from i2idist.errors import ConfigError, DataError
 from i2idist.translate.finish import error_lines, error_rows, finish, to_bytes
 from i2idist.translate.job import ERRORS_FILE, JOB_FILE, SUCCESS_FILE, Job, Options, make_job
 from i2idist.translate.ledger import recorded
+from i2idist.translate.pool import check_workers, work_off
 from i2idist.translate.shard import STAGES, Done, ShardTranslator, too_many
 
 MAX_ERRORS = 100
@@ -136,7 +137,7 @@ def translate(
     begun, clock = time.time(), time.monotonic()
     job = make_job(
         model_uri,
-        _resolved(dataset_url),
+        resolve(dataset_url),
         out_url,
         options,
         split=split,
@@ -146,7 +147,16 @@ def translate(
     say(f"Translating {job.inputs.total:,} images by {job.model.label} into {job.url}")
     storage.write_bytes(job.file(JOB_FILE), to_bytes(job.describe()))
     tally = _Tally(job, on_progress)
-    found = _results(job, launcher, workers, tally.report, say)
+    found = work_off(
+        partial(ShardTranslator, job.for_workers()),
+        job.inputs.items,
+        launcher=launcher,
+        workers=workers,
+        threads=options.threads,
+        gpu=options.device == "cuda",
+        report=tally.report,
+        say=say,
+    )
     with closing(found), recorded(job, say) as ledger:
         for done in found:
             tally.add(done)
@@ -165,64 +175,6 @@ def _check_device(options: Options, launcher: str) -> None:
             "device is 'cuda', and torch finds no CUDA device here. Use --device cpu, or set RAY_ADDRESS to a cluster "
             "that has GPUs."
         )
-
-
-def check_workers(launcher: str, workers: int | None) -> None:
-    """Refuse a launcher or number of workers that there isn't.
-
-    Raises:
-        ConfigError: there isn't.
-    """
-    if launcher not in ("ray", "local"):
-        raise ConfigError(f"launcher is {launcher!r}: it is 'ray' or 'local'.")
-    if workers is not None and (workers < 1 or (launcher == "local" and workers > 1)):
-        raise ConfigError(f"workers is {workers}: it is at least 1, and 1 for launcher=local.")
-
-
-def _resolved(url: str) -> str:
-    """The folder of a generated dataset; other URLs pass through."""
-    if not url.startswith("generated:"):
-        return url
-    from i2idist.data.generated import resolve
-
-    return resolve(url, str(default_folder().parent / "generated"))
-
-
-def _results(
-    job: Job,
-    launcher: str,
-    workers: int | None,
-    report: Callable[[int, int], None],
-    say: Callable[[str], None],
-) -> Generator[Done]:
-    if launcher == "local":
-        yield from _alone(job, report)
-        return
-    from i2idist.launch import actors
-
-    yield from actors.work_off(
-        partial(ShardTranslator, job.for_workers()),
-        job.inputs.items,
-        workers=workers,
-        threads=job.options.threads,
-        gpu=job.options.device == "cuda",
-        report=report,
-        say=say,
-    )
-
-
-def _alone(job: Job, report: Callable[[int, int], None]) -> Generator[Done]:
-    """Every item in this process, whose threads are put back afterwards."""
-    threads = torch.get_num_threads()
-    try:
-        work = ShardTranslator(job.for_workers())
-        try:
-            for item in job.inputs.items:
-                yield work(item, partial(report, item.number))
-        finally:
-            work.close()
-    finally:
-        torch.set_num_threads(threads)
 
 
 class _Tally:

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from urllib.parse import parse_qsl
 
 from i2idist import storage
+from i2idist.data.cache import default_folder
 from i2idist.data.generated._datasets import GENERATED, Generator, Parameters
 from i2idist.data.manifest import Manifest, load_manifest
 from i2idist.data.pack import pack
@@ -76,12 +77,13 @@ def generate(
     return _pack(name, _checked(name, Parameters(size=pixels, seed=seed, **counts)), dest_url, progress)
 
 
-def resolve(url: str, cache_root: str, progress: Progress | None = None) -> str:
+def resolve(url: str, cache_root: str | None = None, progress: Progress | None = None) -> str:
     """The URL of a dataset that can be read: `generated:` datasets are made on first use, other URLs pass through.
 
     Args:
         url: `generated:NAME?parameter=value&...`, with the parameters of `generate`, or any other dataset URL.
-        cache_root: local folder that keeps generated datasets, one folder for each set of parameters.
+        cache_root: local folder that keeps generated datasets, one folder for each set of parameters; None: beside this
+            machine's cache of shards.
         progress: called with the number of samples packed so far.
 
     Returns:
@@ -94,7 +96,7 @@ def resolve(url: str, cache_root: str, progress: Progress | None = None) -> str:
     if not is_generated(url):
         return url
     name, parameters = parse(url)
-    root = storage.local_path(cache_root)
+    root = storage.local_path(cache_root) if cache_root else default_folder().parent / "generated"
     dest = root / f"{name}-{_digest(name, parameters)[:16]}"
     if not dest.exists():
         unfinished = root / f".{dest.name}.{uuid.uuid4().hex}"
