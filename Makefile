@@ -11,10 +11,11 @@ PYTEST := $(BIN)/python -m pytest
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-faults test-gpu lint bench lock
+.PHONY: help setup demo platform-demo test test-all test-faults test-gpu lint bench lock
 
 help:
 	@echo "make demo      train on handwritten digits and look at the translations (some minutes)"
+	@echo "make platform-demo  the demo on a platform of services: S3, Postgres, MLflow, Ray, search dashboard"
 	@echo "make test      the tests that must pass"
 	@echo "make test-all  the slow ones as well"
 	@echo "make test-faults  kill object store, MLflow and Postgres under trainings; OUTAGE_S=60: for so many seconds"
@@ -62,6 +63,9 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(PYTEST) tests/benchmarks -s --timeout=3600
+
+platform-demo: $(STAMP)
+	$(BIN)/python -m services demo
 
 lock:
 	rm -rf $(VENV)-lock

@@ -23,7 +23,8 @@ from typing import Any
 from i2idist.errors import ServiceError
 from services.processes import end, end_leftovers, find, spawn
 
-_RECORD, _LOG, _LOCK = "service.json", "log.txt", ".lock"
+LOG = "log.txt"
+_RECORD, _LOCK = "service.json", ".lock"
 _TAIL_LINES = 25
 _PAUSE_S = 0.1
 _GRACE_S = 20.0
@@ -74,7 +75,9 @@ class Service:
 
 
 @dataclass(frozen=True)
-class _Record:
+class Record:
+    """What `service.json` says; for its fields see `Service`."""
+
     pid: int
     started: float
     ports: dict[str, int]
@@ -84,7 +87,7 @@ class _Record:
 
 def stop(folder: Path | str, grace_s: float = _GRACE_S) -> None:
     """End the service of a folder, whoever started it; none there is no error."""
-    record = _read(Path(folder))
+    record = read_record(Path(folder))
     if record:
         end(record.pid, record.started, record.stop_signal, grace_s)
 
@@ -95,7 +98,7 @@ class Claim:
     def __init__(self, name: str, folder: Path) -> None:
         """The service `name` in `folder`; see `claimed`."""
         self.name, self.folder = name, folder
-        self._before = _read(folder)
+        self._before = read_record(folder)
         self._ports = dict(self._before.ports) if self._before else {}
 
     def ports(self, names: Sequence[str], first: int | None) -> dict[str, int]:
@@ -144,8 +147,8 @@ class Claim:
         if record is None:
             end_leftovers(self.folder, _GRACE_S)
             self._refuse_taken_ports()
-            pid, started = spawn(command, self.folder, self.folder / _LOG, environment or {}, user)
-            record = _Record(pid, started, self._ports, dict(settings or {}), stop_signal)
+            pid, started = spawn(command, self.folder, self.folder / LOG, environment or {}, user)
+            record = Record(pid, started, self._ports, dict(settings or {}), stop_signal)
             (self.folder / _RECORD).write_text(json.dumps(asdict(record), indent=1))
         try:
             self._wait(record, ready, timeout_s)
@@ -155,7 +158,7 @@ class Claim:
             raise
         return record.pid, record.started
 
-    def _running(self, settings: dict[str, Any]) -> _Record | None:
+    def _running(self, settings: dict[str, Any]) -> Record | None:
         record = self._before
         if record is None or find(record.pid, record.started) is None:
             return None
@@ -177,7 +180,7 @@ class Claim:
                     f"End that one, or delete {self.folder / _RECORD} to have other ports chosen."
                 )
 
-    def _wait(self, record: _Record, ready: Callable[[], bool], timeout_s: float) -> None:
+    def _wait(self, record: Record, ready: Callable[[], bool], timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if find(record.pid, record.started) is None:
@@ -189,7 +192,7 @@ class Claim:
         raise ServiceError(f"The {self.name} in {self.folder} didn't answer within {timeout_s:.0f} s. {self._tail()}")
 
     def _tail(self) -> str:
-        path = self.folder / _LOG
+        path = self.folder / LOG
         lines = path.read_text(errors="replace").splitlines()[-_TAIL_LINES:] if path.exists() else []
         return "\n".join([f"The end of {path}:", *lines])
 
@@ -210,6 +213,19 @@ def write_secret(path: Path, text: str) -> None:
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
     os.replace(temporary, path)
+
+
+def refuse_password(url: str) -> None:
+    """Refuse an address that would show its password to every user of this machine, in a server's command line.
+
+    Raises:
+        ServiceError: it holds one.
+    """
+    if urllib.parse.urlsplit(url).password:
+        raise ServiceError(
+            "The database address holds a password, which every user of this machine could read in the server's "
+            "command line. Put it in a 0600 file instead: ...?passfile=FILE (see services/README.md)."
+        )
 
 
 def free_port() -> int:
@@ -245,6 +261,7 @@ def _is_free(port: int) -> bool:
     return False
 
 
-def _read(folder: Path) -> _Record | None:
+def read_record(folder: Path) -> Record | None:
+    """What the last start in `folder` noted; None where there was none."""
     path = folder / _RECORD
-    return _Record(**json.loads(path.read_text())) if path.exists() else None
+    return Record(**json.loads(path.read_text())) if path.exists() else None

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from i2idist.errors import ServiceError
-from services.supervise import Service, answers, claimed
+from services.supervise import Service, answers, claimed, refuse_password
 
 _NAME = "tracking server"
 _UNSET = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
@@ -48,7 +48,7 @@ def start(
             "database": database or f"sqlite:///{claim.folder / 'mlflow.db'}",
             "artifacts": artifacts or str(claim.folder / "artifacts"),
         }
-        _refuse_password(settings["database"])
+        refuse_password(settings["database"])
         url = f"http://127.0.0.1:{number}"
         pid, started = claim.run(
             _command(number, **settings),
@@ -66,13 +66,3 @@ def _command(port: int, database: str, artifacts: str) -> list[str]:
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", database, "--artifacts-destination", artifacts),
     ]
-
-
-def _refuse_password(database: str) -> None:
-    import urllib.parse
-
-    if urllib.parse.urlsplit(database).password:
-        raise ServiceError(
-            "The database address holds a password, which every user of this machine could read in the server's "
-            "command line. Put it in a 0600 file instead: ...?passfile=FILE (see services/README.md)."
-        )
