@@ -11,8 +11,8 @@ from i2idist.data.settings import DataSettings
 from i2idist.errors import ConfigError, DataError, SourceError
 from i2idist.evaluate import choose, evaluate, table
 from i2idist.evaluate.classifiers import load as load_classifier
-from i2idist.evaluate.classifiers import of_domain, pin
-from i2idist.evaluate.job import chosen_places
+from i2idist.evaluate.classifiers import of_domains, pin
+from i2idist.evaluate.places import chosen_places
 from i2idist.evaluate.protocol import Sampling
 from i2idist.metrics import networks
 from i2idist.metrics.frechet import frechet_distance
@@ -64,7 +64,7 @@ def test_the_frechet_distance_is_to_all_real_images_of_the_target(segan, digits)
 def test_accuracy_is_read_by_a_pinned_classifier_of_the_target(segan, digits):
     (record,) = values(segan, digits, "accuracy")
     domains = load_manifest(digits).domains_for(None)
-    pinned = of_domain(digits, domains.b)
+    pinned = of_domains(digits, [domains.b])
     x, y = images(digits, "a", "test")
     predicted = load_classifier(pinned)(outputs_of(segan, x, list(range(len(x))), 1)[:, 0]).argmax(1)
     assert record.estimate.value == (predicted == y).double().mean().item()
@@ -163,7 +163,7 @@ def test_what_a_protocol_needs_and_is_not_there_is_named(segan, digits, tmp_path
 def test_a_damaged_classifier_is_refused(digits, tmp_path):
     import shutil
 
-    pinned = of_domain(digits, load_manifest(digits).domains_for(None).b)
+    pinned = of_domains(digits, [load_manifest(digits).domains_for(None).b])
     shutil.copytree(pinned.url, tmp_path / "c")
     copy = pin(str(tmp_path / "c"))
     (tmp_path / "c" / copy.card.weights).write_bytes(b"x")
