@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from i2idist.evaluate.record import Record, table
@@ -51,6 +51,32 @@ def log_records(records: Sequence[Record], model: Model, uri: str) -> str:
     )
     identity = f"evaluation-{model.card.weights_sha256}"
     return log_values(values, run_id=model.run_id, identity=identity, name=f"evaluation of {model.label}", uri=uri)
+
+
+def note_records(
+    records: Sequence[Record], model: Model, mlflow_run_id: str | None, root: str | None, say: Callable[[str], None]
+) -> None:
+    """Note values of one model in the catalog, if one is named or there already; one that is away costs a warning."""
+    from i2idist.catalog import hooks  # as above
+
+    about = records[0].conditions["dataset"]
+    values = [
+        {
+            "name": record.name,
+            "value": record.estimate.value,
+            "low": record.estimate.low,
+            "high": record.estimate.high,
+            "model": model.uri,
+            "model_version": model.version,
+            "weights_sha256": model.card.weights_sha256,
+            "dataset_url": about["url"],
+            "dataset_digest": about["digest"],
+            "run_url": model.card.lineage.get("run_url"),
+            "mlflow_run_id": mlflow_run_id,
+        }
+        for record in records
+    ]
+    hooks.evaluation(values, root=root, say=say)
 
 
 def metrics_of(record: Record) -> dict[str, float]:
