@@ -68,8 +68,9 @@ def trace(catalog: Catalog, uri: str) -> Lineage:
 
     Args:
         catalog: the catalog.
-        uri: an image (`SHARD.tar#KEY` or `SHARD.tar/KEY`) or shard of a translation, or its folder; a value of an
-            evaluation by name; a model, registered or saved; a run by name, folder, checkpoint or MLflow id; a dataset by name, digest, folder or a file in it.
+        uri: an image (`SHARD.tar#KEY` or `SHARD.tar/KEY`) or shard of a translation, or its folder; a value by name; a
+            model, registered or saved; a run by name, folder, checkpoint or MLflow id; a dataset by name, digest,
+            folder or a file in it.
 
     Raises:
         CatalogError: nobody knows it.

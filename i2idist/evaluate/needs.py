@@ -33,13 +33,13 @@ def reals(job: Job, reference: str | None) -> Inputs:
 
 
 def label(job: Job) -> str | None:
-    """The label that translation is to; None where it is to a domain.
+    """The label that translation is to; None where it is to a domain, or the inputs are a plain folder.
 
     Raises:
         ConfigError: the inputs don't know the label.
     """
-    target = job.options.target
-    if len(job.model.card.domains.images) > 1:
+    target, domains = job.options.target, job.model.card.domains
+    if target is None or len(domains.images) > 1 or target not in domains.labels or job.inputs.domain is None:
         return None
     if target not in job.inputs.labels:
         raise ConfigError(f"{job.inputs.url} has no label '{target}'.{nearest(target, job.inputs.labels)}")
