@@ -24,9 +24,14 @@ def default_uri(model: Model, uri: str | None = None, root: str | None = None) -
     """
     from i2idist.tracking.place import tracking_uri
 
+    return tracking_uri(uri, _root(model, root))
+
+
+def _root(model: Model, root: str | None) -> str | None:
+    """Where runs are: as named, else beside the run that made the model."""
     run_url = model.card.lineage.get("run_url")
     beside = str(run_url).rstrip("/").rpartition("/")[0] if run_url else None
-    return tracking_uri(uri, root or os.environ.get("I2IDIST_RUNS") or beside)
+    return root or os.environ.get("I2IDIST_RUNS") or beside
 
 
 def log_records(records: Sequence[Record], model: Model, uri: str) -> str:
@@ -76,7 +81,7 @@ def note_records(
         }
         for record in records
     ]
-    hooks.evaluation(values, root=root, say=say)
+    hooks.evaluation(values, root=_root(model, root), say=say)
 
 
 def metrics_of(record: Record) -> dict[str, float]:
