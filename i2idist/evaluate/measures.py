@@ -178,7 +178,7 @@ def depths(seen: Seen, tools: Tools) -> Rows:
     truth = maps_of(seen)
     if seen.outputs.shape[1] != 1:
         raise ConfigError("Depth is measured on one output an input: use 1 sample.")
-    return {"value": depth.depth_sums((seen.outputs[:, 0] + 1) / 2, truth.levels.float() / truth.greatest)}
+    return {"value": depth.depth_sums((seen.outputs[:, 0].double() + 1) / 2, truth.levels.double() / truth.greatest)}
 
 
 def labels_of(seen: Seen, tools: Tools) -> Tensor:
