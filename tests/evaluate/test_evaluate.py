@@ -181,3 +181,33 @@ def test_an_output_that_is_not_finite_names_its_input(segan, digits, tmp_path):
         save(str(tmp_path), method, method_name="segan", domains=translator.card.domains)
     with pytest.raises(DataError, match=r"isn't finite"):
         values(str(tmp_path), digits, "frechet", inputs=3)
+
+
+def test_names_differ_where_outputs_or_reals_are_seen_at_other_sizes(digits, tmp_path):
+    """Equal inputs, but outputs of another size or in other channels: no comparison."""
+    import dataclasses
+
+    from i2idist.method import Domain
+    from i2idist.model import save
+    from tests.evaluate.toys import Config, Shift
+
+    domains = load_manifest(digits).domains_for(None)
+    names = []
+    for number, target in enumerate((domains.b, Domain("b", 3, 32, 32), Domain("b", 3, 16, 16))):
+        own = dataclasses.replace(domains, images=(domains.a, target))
+        model = str(tmp_path / str(number))
+        save(model, Shift(Config(), own), method_name="tests.evaluate.toys:Shift", domains=own)
+        names.append(values(model, digits, "kmmd", inputs=4)[0].name)
+    assert names[0] == names[2] != names[1]
+
+
+def test_the_target_is_found_in_data_whose_domains_have_other_names(segan, digits, tmp_path):
+    from i2idist.data.pack import Sample, pack
+    from tests.evaluate.toys import grey
+
+    samples = [
+        Sample(f"{d}{n}", "test", {d: grey(99, 16, c, n)}) for d, c in (("pen", 1), ("wall", 3)) for n in range(4)
+    ]
+    pack(samples, str(tmp_path / "d"), name="d", role="unpaired", workers=1)
+    (record,) = values(segan, str(tmp_path / "d"), "kmmd", domain="pen")
+    assert record.conditions["reals"]["domain"] == "wall"
