@@ -1,4 +1,4 @@
-"""The experiment database: datasets, jobs and translations, and the way from each to where it came from.
+"""The experiment database: datasets, jobs, translations and evaluations, and the way from each to where it came from.
 
 It holds only what neither MLflow nor the folders of runs, models and datasets hold, and points to those.
 `I2IDIST_CATALOG` names it; without, it is a SQLite file beside the runs. The one package that imports SQLAlchemy.

@@ -10,7 +10,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -227,6 +227,21 @@ def dataset(url: str, name: str, digest: str, role: str, counts: Mapping[str, An
     if _is_wanted(engine.default_url()):
         with _recorder(engine.default_url(), say, SHORT_S) as recorder:
             recorder.put(lambda catalog: catalog.record_dataset(url, name, digest, role, counts))
+
+
+def evaluation(values: Sequence[Mapping[str, Any]], *, root: str | None, say: Say) -> None:
+    """Note an evaluation's values, if a catalog is named or there already.
+
+    Args:
+        values: each as `Catalog.record_evaluation` takes it.
+        root: where runs are; None: see `default_url`.
+        say: told when the catalog can't be used.
+    """
+    url = engine.default_url(root)
+    if _is_wanted(url):
+        with _recorder(url, say, SHORT_S) as recorder:
+            for value in values:
+                recorder.put(partial(Catalog.record_evaluation, **value))
 
 
 def _is_wanted(url: str) -> bool:

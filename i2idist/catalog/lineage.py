@@ -6,15 +6,15 @@ The catalog gives the references; runs, models and translations say the rest the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import or_
 
 from i2idist import storage
-from i2idist.catalog.models import Dataset, Job, Translation
+from i2idist.catalog.models import Dataset, Evaluation, Job, Translation
 from i2idist.catalog.places import ancestors, is_place, place
 from i2idist.catalog.references import (
     Link,
@@ -29,6 +29,8 @@ from i2idist.catalog.references import (
 )
 from i2idist.catalog.store import Catalog
 from i2idist.errors import CatalogError, StorageError
+
+Use = TypeVar("Use", Translation, Evaluation)
 
 _DEPTH = 5
 """Folders above a file that are looked into for what it belongs to, where the catalog doesn't know."""
@@ -66,8 +68,9 @@ def trace(catalog: Catalog, uri: str) -> Lineage:
 
     Args:
         catalog: the catalog.
-        uri: an image (`SHARD.tar#KEY` or `SHARD.tar/KEY`) or shard of a translation, or its folder; a model, registered
-            or saved; a run by name, folder, checkpoint or MLflow id; a dataset by name, digest, folder or a file in it.
+        uri: an image (`SHARD.tar#KEY` or `SHARD.tar/KEY`) or shard of a translation, or its folder; a value by name; a
+            model, registered or saved; a run by name, folder, checkpoint or MLflow id; a dataset by name, digest,
+            folder or a file in it.
 
     Raises:
         CatalogError: nobody knows it.
@@ -146,6 +149,19 @@ def _of_outputs(catalog: Catalog, url: str) -> Lineage | None:
     return Lineage(Link("folder", last(url), {"url": url}), (), tuple(map(_translation, rows)))
 
 
+def _of_evaluation(catalog: Catalog, uri: str) -> Lineage | None:
+    """A value by its name: the newest, where several models have one."""
+    rows = catalog.evaluations(Evaluation.name == uri, limit=None)
+    if not rows:
+        return None
+    problem = f"{len(rows)} models have a value of this name; this is the newest." if len(rows) > 1 else None
+    return Lineage(Link("evaluation", uri, rows[0].as_dict(), problem), tuple(_origins(catalog, rows[0])), ())
+
+
+def _evaluation(row: Evaluation) -> Link:
+    return Link("evaluation", row.name, row.as_dict())
+
+
 def _translation(row: Translation) -> Link:
     return Link("translation", last(row.out_url), row.as_dict())
 
@@ -164,7 +180,7 @@ def _image(catalog: Catalog, row: Translation, inside: str, member: str) -> Link
     return Link("image" if member else "file", member or inside, facts, f"The catalog lists {known} under this name.")
 
 
-def _origins(catalog: Catalog, row: Translation) -> Iterator[Link]:
+def _origins(catalog: Catalog, row: Translation | Evaluation) -> Iterator[Link]:
     yield _dataset(catalog, row.dataset_digest, row.dataset_url)
     model = model_link(row.model, row.model_version)
     yield model
@@ -180,10 +196,12 @@ def _of_model(catalog: Catalog, uri: str) -> Lineage | None:
         return None
     model = model_link(place(uri))
     rows = catalog.translations(Translation.model.startswith(_stem(model), autoescape=True), limit=None)
-    uses = tuple(_translation(row) for row in rows if _is_of(row, model))
+    uses = [_translation(row) for row in rows if _is_of(row, model)]
+    values = catalog.evaluations(Evaluation.model.startswith(_stem(model), autoescape=True), limit=None)
+    uses += [_evaluation(row) for row in values if _is_of(row, model)]
     if model.problem and not uses:
         raise CatalogError(f"The catalog {catalog.url} knows nothing of {uri}, and: {model.problem}")
-    return Lineage(model, tuple(_origins_of_model(catalog, model, None)), uses)
+    return Lineage(model, tuple(_origins_of_model(catalog, model, None)), tuple(uses))
 
 
 def _stem(model: Link) -> str:
@@ -192,7 +210,7 @@ def _stem(model: Link) -> str:
     return f"models:/{name}" if name else str(model.facts["uri"])
 
 
-def _is_of(row: Translation, model: Link) -> bool:
+def _is_of(row: Translation | Evaluation, model: Link) -> bool:
     if row.model == model.facts["uri"]:
         return True
     is_same_name = "registered" in model.facts and row.model.removeprefix(_stem(model))[:1] in ("/", "@")
@@ -245,12 +263,14 @@ def _of_unlisted_run(catalog: Catalog, uri: str) -> Lineage | None:
 
 def _of_run_at(catalog: Catalog, url: str) -> Lineage:
     run = run_link(url)
-    return Lineage(run, tuple(_data_of(catalog, run)), tuple(map(_translation, _translations_of(catalog, url))))
+    translations = catalog.translations(or_(Translation.run_url == url, Translation.run_url.is_(None)), limit=None)
+    values = catalog.evaluations(or_(Evaluation.run_url == url, Evaluation.run_url.is_(None)), limit=None)
+    uses = (*map(_translation, _made_by(catalog, url, translations)), *map(_evaluation, _made_by(catalog, url, values)))
+    return Lineage(run, tuple(_data_of(catalog, run)), uses)
 
 
-def _translations_of(catalog: Catalog, run_url: str) -> list[Translation]:
-    """Those that say so, and those whose model says so; each model is asked once."""
-    rows = catalog.translations(or_(Translation.run_url == run_url, Translation.run_url.is_(None)), limit=None)
+def _made_by(catalog: Catalog, run_url: str, rows: Sequence[Use]) -> list[Use]:
+    """Of rows that name the run or none: those that say so, and those whose model says so; each is asked once."""
     models = {(row.model, row.model_version) for row in rows if row.run_url is None}
     made = {model for model in models if _run_url(catalog, model_link(*model)) == run_url}
     return [row for row in rows if row.run_url or (row.model, row.model_version) in made]
@@ -294,11 +314,12 @@ def _of_data(catalog: Catalog, dataset: Link) -> Lineage:
         runs = threads.map(run_link, [job.run_url for job in catalog.runs(limit=_RUNS) if job.run_url])
     used = [run for run in runs if run.facts.get("dataset_digest") == digest]
     translated = catalog.translations(Translation.dataset_digest == digest, limit=None)
-    return Lineage(dataset, (), (*used, *map(_translation, translated)))
+    evaluated = catalog.evaluations(Evaluation.dataset_digest == digest, limit=None)
+    return Lineage(dataset, (), (*used, *map(_translation, translated), *map(_evaluation, evaluated)))
 
 
 _LOOKS: tuple[Callable[[Catalog, str], Lineage | None], ...] = (
-    *(_of_translation, _of_model, _of_run, _of_dataset),
+    *(_of_translation, _of_evaluation, _of_model, _of_run, _of_dataset),
     *(_of_unlisted_translation, _of_unlisted_run, _of_unlisted_dataset),
 )
 """Where a lineage is looked for: first what the catalog knows, then what folders say of themselves."""

@@ -145,6 +145,37 @@ class Translation(Base):
     updated: Mapped[datetime] = mapped_column(Utc, default=now, onupdate=now)
 
 
+class Evaluation(Base):
+    """A protocol's value of a model; MLflow has its whole record. The newest one of a name and model.
+
+    Attributes:
+        name: equal for values that may be compared.
+        low: the lower end of its interval, where it has one.
+        high: the upper end.
+        model: the model's URI, its alias resolved, or its folder.
+        run_url: the run that made the model, where that was known.
+        mlflow_run_id: where its record is.
+    """
+
+    __tablename__ = "evaluations"
+    __table_args__ = (UniqueConstraint("name", "weights_sha256", "model"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(index=True)
+    value: Mapped[float]
+    low: Mapped[float | None]
+    high: Mapped[float | None]
+    model: Mapped[str] = mapped_column(index=True)
+    model_version: Mapped[str | None] = mapped_column(String(64))
+    weights_sha256: Mapped[str] = mapped_column(String(64))
+    run_url: Mapped[str | None] = mapped_column(index=True)
+    dataset_url: Mapped[str]
+    dataset_digest: Mapped[str] = mapped_column(String(64), index=True)
+    mlflow_run_id: Mapped[str | None]
+    created: Mapped[datetime] = mapped_column(Utc, default=now)
+    updated: Mapped[datetime] = mapped_column(Utc, default=now, onupdate=now)
+
+
 class Shard(Base):
     """A shard of a translation: how far it is, how many images it holds, and the digest of its file."""
 

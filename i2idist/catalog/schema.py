@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, MetaData, Table, func, inspect, selec
 from i2idist.catalog.engine import reading, shown
 from i2idist.errors import CatalogError
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision that this code knows; kept here so that opening a current catalog needn't import Alembic."""
 TABLE = "alembic_version"
 _FOLDER = Path(__file__).with_name("migrations")

@@ -21,6 +21,7 @@ from i2idist.catalog.models import (
     TRANSLATION_STATES,
     Base,
     Dataset,
+    Evaluation,
     Job,
     Shard,
     Translation,
@@ -37,7 +38,7 @@ PREFIX = 6
 
 
 class Catalog:
-    """The experiment database: datasets, jobs and translations, and where to read on about each.
+    """The experiment database: datasets, jobs, translations, evaluations, and where to read on about each.
 
     One process may use it from several threads, and several processes at once. Every method raises `CatalogError` where
     the database can't be reached.
@@ -264,6 +265,38 @@ class Catalog:
                 raise CatalogError(f"The catalog {self.url} has no translation {id}.")
             row.state, row.updated = state, now()
 
+    def record_evaluation(
+        self,
+        name: str,
+        value: float,
+        low: float | None,
+        high: float | None,
+        *,
+        model: str,
+        model_version: str | None,
+        weights_sha256: str,
+        dataset_url: str,
+        dataset_digest: str,
+        run_url: str | None = None,
+        mlflow_run_id: str | None = None,
+    ) -> None:
+        """Note a value, replacing what was noted of the same name and model; see `models.Evaluation`."""
+        values = {
+            "value": value,
+            "low": low,
+            "high": high,
+            "model_version": model_version,
+            "run_url": run_url and place(run_url),
+            "dataset_url": place(dataset_url),
+            "dataset_digest": dataset_digest,
+            "mlflow_run_id": mlflow_run_id,
+        }
+        keys = {"name": name, "weights_sha256": weights_sha256, "model": place(model)}
+        insert = self._insert(Evaluation).values(**keys, **values)
+        with self._writing() as session:
+            update_to = {**values, "updated": now()}
+            session.execute(insert.on_conflict_do_update(index_elements=list(keys), set_=update_to))
+
     # What is known.
 
     def find_job(self, name: str) -> Job:
@@ -299,13 +332,19 @@ class Catalog:
             query = select(Translation).where(*where).order_by(Translation.id.desc()).limit(limit)
             return list(session.scalars(query))
 
+    def evaluations(self, *where: ColumnElement[bool], limit: int | None = LIMIT) -> list[Evaluation]:
+        """Values of evaluations, the newest first."""
+        with self._reading() as session:
+            query = select(Evaluation).where(*where).order_by(Evaluation.updated.desc(), Evaluation.id.desc())
+            return list(session.scalars(query.limit(limit)))
+
     def shards(self, translation_id: int) -> list[Shard]:
         """A translation's shards by name."""
         with self._reading() as session:
             own = Shard.translation_id == translation_id
             return list(session.scalars(select(Shard).where(own).order_by(Shard.shard)))
 
-    def find(self, text: str) -> list[Dataset | Job | Translation]:
+    def find(self, text: str) -> list[Dataset | Job | Translation | Evaluation]:
         """Everything that `text` names: by name, number of a submission, URL, or the first digits of a digest.
 
         Raises:
@@ -313,10 +352,11 @@ class Catalog:
         """
         url = place(text)
         job = or_(Job.name == text, Job.submission_id == text, Job.mlflow_run_id == text, Job.run_url == url)
-        found: list[Dataset | Job | Translation] = [
+        found: list[Dataset | Job | Translation | Evaluation] = [
             *self.datasets(or_(Dataset.name == text, Dataset.url == url, _begins(Dataset.digest, text))),
             *self.jobs(job),
             *self.translations(or_(Translation.out_url == url, _begins(Translation.job_digest, text))),
+            *self.evaluations(or_(Evaluation.name == text, Evaluation.model == url)),
         ]
         if found:
             return found
@@ -326,6 +366,7 @@ class Catalog:
         """What can be asked for, the newest thousand of each kind."""
         names = {text for row in self.datasets(limit=1000) for text in (row.name, row.url)}
         names |= {text for job in self.jobs(limit=1000) for text in (job.name, job.submission_id) if text}
+        names |= {row.name for row in self.evaluations(limit=1000)}
         return names | {row.out_url for row in self.translations(limit=1000)}
 
     def _insert(self, table: type[Base]) -> Any:

@@ -34,6 +34,7 @@ class What(StrEnum):
     datasets = "datasets"
     jobs = "jobs"
     translations = "translations"
+    evaluations = "evaluations"
     runs = "runs"
 
 
@@ -41,6 +42,7 @@ _COLUMNS = {
     What.datasets: ("name", "role", "samples", "digest", "url", "created"),
     What.jobs: ("id", "kind", "name", "state", "submission_id", "study", "updated"),
     What.translations: ("name", "state", "model", "model_version", "dataset_url", "out_url", "updated"),
+    What.evaluations: ("name", "value", "low", "high", "model", "model_version", "mlflow_run_id", "updated"),
     What.runs: ("name", "state", "images", "method", "code", "mlflow_run_id", "url"),
 }
 _AT_ONCE = 16
@@ -51,7 +53,18 @@ _SHORT = 12
 """Digits shown of a digest or revision."""
 _LINES = (
     *("url", "uri", "out_url", "version", "state", "ended", "images", "method", "digest", "dataset_digest"),
-    *("experiment_digest", "code", "checkpoint", "weights_sha256", "mlflow_run_id", "options", "key"),
+    *(
+        "value",
+        "low",
+        "high",
+        "experiment_digest",
+        "code",
+        "checkpoint",
+        "weights_sha256",
+        "mlflow_run_id",
+        "options",
+        "key",
+    ),
 )
 """Facts of a lineage that are shown to a person; `--json` has all."""
 
@@ -62,7 +75,7 @@ def ls(
     catalog: Where = None,
     as_json: Json = False,
 ) -> None:
-    """List runs, jobs, datasets or translations, the newest first."""
+    """List runs, jobs, datasets, translations or evaluations, the newest first."""
     with _open(catalog) as opened:
         rows = _rows(opened, what, limit)
     if as_json:
@@ -141,6 +154,7 @@ def _rows(catalog: Catalog, what: What, limit: int) -> list[dict[str, Any]]:
         What.datasets: catalog.datasets,
         What.jobs: catalog.jobs,
         What.translations: catalog.translations,
+        What.evaluations: catalog.evaluations,
     }
     rows = [row.as_dict() for row in listed[what](limit=limit)]
     for row in rows:

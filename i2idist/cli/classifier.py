@@ -11,9 +11,9 @@ from i2idist.cli.translate import parse_size
 
 
 def classifier(
-    dataset_url: Annotated[str, typer.Argument(help="A packed dataset with classes, or generated:NAME.")],
+    dataset_url: Annotated[str, typer.Argument(help="A packed dataset with classes or attributes, or generated:NAME.")],
     dest: Annotated[str, typer.Argument(help="The folder to write, local or in an object store.")],
-    domain: Annotated[str, typer.Option(help="Whose images it shall read: a protocol's classifier, the target's.")],
+    domain: Annotated[list[str], typer.Option(help="Whose images it shall read; may be given several times.")],
     size: Annotated[str, typer.Option(help="Resize to 128, or 128x96; stored: as the images are.")] = "stored",
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training split.")] = 3,
     seed: Annotated[int, typer.Option(help="Of initial weights, order and distortions.")] = 0,
@@ -21,11 +21,11 @@ def classifier(
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow. Default: MLFLOW_TRACKING_URI, or ./runs.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Train a classifier on real images of one domain, for protocols that read translations by one."""
-    from i2idist.evaluate.classifiers import domain_of, pin, train
+    """Train a classifier on real images, of classes or attributes, for protocols that read translations by one."""
+    from i2idist.evaluate.classifiers import domains_of, pin, train
     from i2idist.evaluate.classifiers import register as register_classifier
 
-    chosen = domain_of(dataset_url, domain, parse_size(size))
+    chosen = domains_of(dataset_url, domain, parse_size(size))
     train(*chosen, dest, epochs=epochs, seed=seed)
     found = pin(dest)
     uri = None
@@ -35,6 +35,8 @@ def classifier(
         typer.echo(json.dumps({**found.describe(), "uri": uri}))
         return
     accuracy = "" if found.card.accuracy is None else f", reads {found.card.accuracy:.1%} of the held-out images"
-    typer.echo(f"{dest}: {len(found.card.labels)} classes of '{domain}'{accuracy}; {found.card.weights_sha256[:12]}")
+    what = "classes" if found.card.kind == "class" else "attributes"
+    whose = ", ".join(domain)
+    typer.echo(f"{dest}: {len(found.card.labels)} {what} of {whose}{accuracy}; {found.card.weights_sha256[:12]}")
     if uri:
         typer.echo(uri)

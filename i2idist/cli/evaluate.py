@@ -3,159 +3,156 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
+from i2idist.cli.options import takes
+from i2idist.cli.progress import WorkBar
 from i2idist.cli.translate import parse_size
 
 if TYPE_CHECKING:
-    from i2idist.evaluate import Choice, Progress, Record
+    from i2idist.evaluate import Choice, Evaluated, Record
     from i2idist.translate import Options
 
-Data = Annotated[str, typer.Argument(help="A packed dataset, generated:NAME, or a folder of images.")]
-Protocols = Annotated[list[str], typer.Option("--protocol", help="NAME or NAME:NETWORK; may be given several times.")]
-Network = Annotated[str | None, typer.Option(help="For protocols that look through one. Default: each protocol's.")]
-Inputs = Annotated[int | None, typer.Option(min=1, help="Other counts than the protocol's; the name then differs.")]
-Samples = Annotated[int | None, typer.Option(min=1, help="Outputs an input, likewise.")]
-Seed = Annotated[int | None, typer.Option(help="Of inputs, codes and resampling, likewise.")]
-Split = Annotated[str | None, typer.Option(help="Of the inputs. Default: test, else all.")]
-Domain = Annotated[str | None, typer.Option(help="Of the inputs. Default: the model's source.")]
-Target = Annotated[Literal["a", "b"], typer.Option(help="Translate to b; to a, where the method goes both ways.")]
-Reference = Annotated[str | None, typer.Option(help="Real images of the target. Default: all of the dataset's.")]
-Classifier = Annotated[
-    str | None, typer.Option(help="A saved classifier of the target. Default: one that is trained on first use.")
-]
-Size = Annotated[str, typer.Option(help="Resize to 128, or 128x96 for height x width; trained: as in training.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images translated at once.")]
-Threads = Annotated[int, typer.Option(min=1, help="Threads of each worker; another number gives other bits.")]
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What computes.")]
-Launcher = Annotated[Literal["ray", "local"], typer.Option(help="A pool of Ray actors, or this process.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Actors. Default: as many as there are cores for.")]
-Root = Annotated[str | None, typer.Option(help="Folder or URL of all runs. Default: I2IDIST_RUNS, or the model's.")]
-Uri = Annotated[
-    str | None,
-    typer.Option("--tracking-uri", help="MLflow server or database. Default: MLFLOW_TRACKING_URI, or beside the runs."),
-]
-Offline = Annotated[bool, typer.Option("--offline", help="Tell MLflow nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="End with one JSON object on stdout.")]
 
 
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """What `evaluate` and `compare` share."""
+
+    protocol: Annotated[
+        list[str],
+        typer.Option("--protocol", help="NAME, NAME:NETWORK or NAME:ATTRIBUTE; may be given several times."),
+    ]
+    network: Annotated[
+        str | None, typer.Option(help="For protocols that look through one. Default: each protocol's.")
+    ] = None
+    inputs: Annotated[
+        int | None, typer.Option(min=1, help="Other counts than the protocol's; the name then differs.")
+    ] = None
+    samples: Annotated[int | None, typer.Option(min=1, help="Outputs an input, likewise.")] = None
+    seed: Annotated[int | None, typer.Option(help="Of inputs, codes and resampling, likewise.")] = None
+    split: Annotated[str | None, typer.Option(help="Of the inputs. Default: test, else all.")] = None
+    domain: Annotated[str | None, typer.Option(help="Of the inputs. Default: the model's source.")] = None
+    target: Annotated[
+        str | None,
+        typer.Option(help="Translate to this domain (b, or a) or label. Default: the model's first."),
+    ] = None
+    reference: Annotated[str | None, typer.Option(help="Real images of the target. Default: all of the dataset's.")] = (
+        None
+    )
+    classifier: Annotated[
+        str | None, typer.Option(help="A saved classifier. Default: one that is trained on first use.")
+    ] = None
+    size: Annotated[str, typer.Option(help="Resize to 128, or 128x96 for height x width; trained: as in training.")] = (
+        "trained"
+    )
+    batch_size: Annotated[int, typer.Option(min=1, help="Images translated at once.")] = 16
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each worker; another number gives other bits.")] = 1
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What computes.")] = "auto"
+    launcher: Annotated[Literal["ray", "local"], typer.Option(help="A pool of Ray actors, or this process.")] = "ray"
+    workers: Annotated[int | None, typer.Option(min=1, help="Actors. Default: as many as there are cores for.")] = None
+    root: Annotated[
+        str | None, typer.Option(help="Folder or URL of all runs. Default: I2IDIST_RUNS, or the model's.")
+    ] = None
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(
+            "--tracking-uri", help="MLflow server or database. Default: MLFLOW_TRACKING_URI, or beside the runs."
+        ),
+    ] = None
+    offline: Annotated[bool, typer.Option("--offline", help="Tell MLflow nothing.")] = False
+    as_json: Json = False
+
+    def choices(self) -> list[Choice]:
+        """The protocols."""
+        from i2idist.evaluate import choose
+
+        return [
+            choose(text, network=self.network, inputs=self.inputs, samples=self.samples, seed=self.seed)
+            for text in self.protocol
+        ]
+
+    def options(self) -> Options:
+        """Of translation."""
+        from i2idist.translate import Options
+
+        return Options(
+            target=self.target,
+            size=parse_size(self.size),
+            batch_size=self.batch_size,
+            threads=self.threads,
+            device=self.device,
+        )
+
+    def rest(self, bar: WorkBar) -> dict[str, Any]:
+        """The other arguments of `evaluate` and `compare`."""
+        names = ("split", "domain", "reference", "classifier", "launcher", "workers")
+        given = {name: getattr(self, name) for name in names}
+        return given | {"on_progress": lambda progress: bar.show(progress.done, progress.total), "say": bar.say}
+
+    def log(self, found: Evaluated, say: Callable[[str], None]) -> str | None:
+        """Tell MLflow, unless offline, and the catalog; the MLflow run's id."""
+        from i2idist.evaluate.tracked import default_uri, log_records, note_records
+
+        run_id = None
+        if not self.offline:
+            uri = default_uri(found.model, self.tracking_uri, self.root)
+            run_id = log_records(found.records, found.model, uri)
+            say(f"MLflow run {run_id} in {uri}")
+        note_records(found.records, found.model, run_id, self.root, say)
+        return run_id
+
+
+@takes(How)
 def evaluate(
     model_uri: Annotated[str, typer.Argument(help="A model's folder, or models:/NAME@ALIAS or models:/NAME/VERSION.")],
-    dataset_url: Data,
-    protocol: Protocols,
-    network: Network = None,
-    inputs: Inputs = None,
-    samples: Samples = None,
-    seed: Seed = None,
-    split: Split = None,
-    domain: Domain = None,
-    target: Target = "b",
-    reference: Reference = None,
-    classifier: Classifier = None,
-    size: Size = "trained",
-    batch_size: BatchSize = 16,
-    threads: Threads = 1,
-    device: Device = "auto",
-    launcher: Launcher = "ray",
-    workers: Workers = None,
-    root: Root = None,
-    tracking_uri: Uri = None,
-    offline: Offline = False,
-    as_json: Json = False,
+    dataset_url: Annotated[str, typer.Argument(help="A packed dataset, generated:NAME, or a folder of images.")],
+    how: How,
 ) -> None:
     """Measure a model by protocols, the same values under any number of workers; to MLflow and as a table."""
     from i2idist.evaluate import evaluate as run
-    from i2idist.evaluate.tracked import default_uri, log_records
 
-    choices = _choices(protocol, network, inputs, samples, seed)
-    options = _options(target, size, batch_size, threads, device)
-    with progress_bar() as (show, say):
-        found = run(
-            model_uri,
-            dataset_url,
-            choices,
-            options,
-            split=split,
-            domain=domain,
-            reference=reference,
-            classifier=classifier,
-            launcher=launcher,
-            workers=workers,
-            on_progress=show,
-            say=say,
-        )
-    if not as_json:
+    choices, options = how.choices(), how.options()
+    with WorkBar("evaluating") as bar:
+        found = run(model_uri, dataset_url, choices, options, **how.rest(bar))
+    if not how.as_json:
         _print(found.records)
-    run_id = None
-    if not offline:
-        run_id = log_records(found.records, found.model, uri := default_uri(found.model, tracking_uri, root))
-        typer.echo(f"MLflow run {run_id} in {uri}", err=True)
-    if as_json:
+    run_id = how.log(found, partial(typer.echo, err=True))
+    if how.as_json:
         values = [record.as_json() for record in found.records]
         typer.echo(json.dumps({"values": values, "seconds": round(found.seconds, 2), "mlflow_run_id": run_id}))
 
 
+@takes(How)
 def compare(
     models: Annotated[list[str], typer.Argument(help="Two models or more, as `evaluate` takes them.")],
     data: Annotated[str, typer.Option(help="A packed dataset, generated:NAME, or a folder of images.")],
-    protocol: Protocols,
+    how: How,
     out: Annotated[str, typer.Option(help="The folder for the page, the picture and the records.")] = "comparison",
-    network: Network = None,
-    inputs: Inputs = None,
-    samples: Samples = None,
-    seed: Seed = None,
-    split: Split = None,
-    domain: Domain = None,
-    target: Target = "b",
-    reference: Reference = None,
-    classifier: Classifier = None,
-    size: Size = "trained",
-    batch_size: BatchSize = 16,
-    threads: Threads = 1,
-    device: Device = "auto",
-    launcher: Launcher = "ray",
-    workers: Workers = None,
-    root: Root = None,
-    tracking_uri: Uri = None,
-    offline: Offline = False,
-    as_json: Json = False,
 ) -> None:
     """Measure several models on the same inputs and codes: a table with intervals, a picture, one HTML page."""
     from i2idist.evaluate.compare import compare as run
     from i2idist.evaluate.compare import comparison_table
     from i2idist.evaluate.page import write_comparison
-    from i2idist.evaluate.tracked import default_uri, log_records
 
-    with progress_bar() as (show, say):
-        found = run(
-            models,
-            data,
-            _choices(protocol, network, inputs, samples, seed),
-            _options(target, size, batch_size, threads, device),
-            split=split,
-            domain=domain,
-            reference=reference,
-            classifier=classifier,
-            launcher=launcher,
-            workers=workers,
-            on_progress=show,
-            say=say,
-        )
+    choices, options = how.choices(), how.options()
+    with WorkBar("evaluating") as bar:
+        found = run(models, data, choices, options, **how.rest(bar))
     urls = write_comparison(found, out)
-    if as_json:
+    if how.as_json:
         typer.echo(json.dumps({**found.as_json(), "files": urls}))
     else:
         _print_rows(comparison_table(found))
         typer.echo("".join(f"{letter}: {label}\n" for letter, label in found.labels.items()) + urls["html"])
-    for one in [] if offline else found.evaluated:
-        log_records(one.records, one.model, default_uri(one.model, tracking_uri, root))
+    for one in found.evaluated:
+        how.log(one, partial(typer.echo, err=True))
 
 
 def _print_rows(rows: list[list[str]]) -> None:
@@ -177,26 +174,13 @@ def protocols(as_json: Json = False) -> None:
         network = f", through {one['network']}" if one["network"] else ""
         pairs = f", {one['pairs']}" if one["pairs"] else ""
         console.print(f"[bold]{one['protocol']}[/bold]  {one['measures']}; {one['better']} is better", highlight=False)
+        console.print(f"  interval: {one['interval']}", highlight=False, markup=False)
         console.print(
             f"  {one['inputs']} inputs x {one['samples']} outputs{pairs}{network}; "
             f"needs {', '.join(one['needs']) or 'nothing more'}",
             highlight=False,
             markup=False,
         )
-
-
-def _choices(
-    protocols: list[str], network: str | None, inputs: int | None, samples: int | None, seed: int | None
-) -> list[Choice]:
-    from i2idist.evaluate import choose
-
-    return [choose(text, network=network, inputs=inputs, samples=samples, seed=seed) for text in protocols]
-
-
-def _options(target: Any, size: str, batch_size: int, threads: int, device: Any) -> Options:
-    from i2idist.translate import Options
-
-    return Options(target=target, size=parse_size(size), batch_size=batch_size, threads=threads, device=device)
 
 
 def _print(records: tuple[Record, ...]) -> None:
@@ -212,24 +196,3 @@ def _print(records: tuple[Record, ...]) -> None:
     for record in records:
         for note in record.estimate.notes:
             typer.echo(f"{record.choice.protocol.name}: {note}")
-
-
-@contextmanager
-def progress_bar() -> Iterator[tuple[Callable[[Progress], None], Callable[[str], None]]]:
-    """What shows progress and what says messages, on stderr: a bar on a terminal, else the messages alone."""
-    console = Console(stderr=True)
-    bar = Bar(
-        TextColumn("evaluating"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
-    task = bar.add_task("evaluating", total=None)
-    with bar:
-        yield (
-            lambda progress: bar.update(task, completed=progress.done, total=progress.total),
-            lambda message: console.print(message, markup=False, highlight=False, soft_wrap=True),
-        )

@@ -1,4 +1,4 @@
-"""How training is shown: a live bar on a terminal, a line now and then elsewhere.
+"""How work is shown: a live bar on a terminal; elsewhere messages alone, and of training a line now and then.
 
 Always on stderr: stdout is for results.
 """
@@ -11,7 +11,15 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 _NOT_TERMS = {"event", "images", "step", "time", "stage", "images_per_s", "data_wait_fraction"}
 _LINE_S = 5.0
@@ -44,6 +52,43 @@ def event_text(event: dict[str, Any]) -> str:
             return f"{head}  ended ({event['stopped']})"
         case other:
             return f"{head}  {other}  {event.get('checkpoint', '')}".rstrip()
+
+
+class WorkBar:
+    """Progress of work whose size is known."""
+
+    def __init__(self, what: str) -> None:
+        """A bar called `what`."""
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn(what),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[rest]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task(what, total=None, rate="", rest="")
+
+    def __enter__(self) -> Self:
+        """Start showing."""
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop showing."""
+        self._progress.stop()
+
+    def say(self, message: str) -> None:
+        """Print a message above the bar."""
+        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, done: int, total: int, rate: str = "", rest: str = "") -> None:
+        """Move the bar; `rate` and `rest` are written beside it."""
+        self._progress.update(self._task, completed=done, total=total, rate=rate, rest=rest)
 
 
 class TrainingDisplay:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from i2idist.cli.progress import WorkBar
 from i2idist.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 class _Launcher(StrEnum):
     RAY = "ray"
     LOCAL = "local"
-
-
-class _Target(StrEnum):
-    A = "a"
-    B = "b"
 
 
 class _Device(StrEnum):
@@ -41,7 +36,9 @@ def translate(
     seed: Annotated[int, typer.Option(help="Seed of the codes.")] = 0,
     split: Annotated[str | None, typer.Option(help="One split. Default: all of them.")] = None,
     domain: Annotated[str | None, typer.Option(help="The dataset's domain to read. Default: the model's.")] = None,
-    target: Annotated[_Target, typer.Option(help="Translate to b; to a, where the method goes both ways.")] = _Target.B,
+    target: Annotated[
+        str | None, typer.Option(help="Translate to this domain (b, or a) or label. Default: the model's first.")
+    ] = None,
     size: Annotated[
         str,
         typer.Option(help="Resize to 128, or 128x96 for height x width; trained: as in training; stored: as it is."),
@@ -64,13 +61,13 @@ def translate(
     options = Options(
         num_samples=num_samples,
         seed=seed,
-        target=target.value,
+        target=target,
         size=parse_size(size),
         batch_size=batch_size,
         threads=threads,
         device=device.value,
     )
-    with _Bar() as bar:
+    with WorkBar("translating") as bar:
         result = run(
             model_uri,
             dataset_url,
@@ -81,7 +78,7 @@ def translate(
             launcher=launcher.value,
             workers=workers,
             max_errors=max_errors,
-            on_progress=bar.show,
+            on_progress=partial(_show, bar),
             say=bar.say,
         )
     if as_json:
@@ -115,37 +112,6 @@ def parse_size(text: str) -> Any:
     return int(sides[0]), int(sides[-1])
 
 
-class _Bar:
-    """Progress on stderr: a bar on a terminal, else the messages alone."""
-
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("translating"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[errors]}"),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._progress.add_task("translating", total=None, rate="", errors="")
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def say(self, message: str) -> None:
-        """Print a message above the bar."""
-        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
-
-    def show(self, done: Done) -> None:
-        """Move the bar."""
-        errors = f"{done.errors} bad" if done.errors else ""
-        rate = f"{done.images_per_s:.1f} images/s"
-        self._progress.update(self._task, completed=done.done, total=done.total, rate=rate, errors=errors)
+def _show(bar: WorkBar, done: Done) -> None:
+    errors = f"{done.errors} bad" if done.errors else ""
+    bar.show(done.done, done.total, f"{done.images_per_s:.1f} images/s", errors)

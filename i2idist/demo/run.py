@@ -20,7 +20,7 @@ from i2idist.data.reader import DataSettings
 from i2idist.demo.measures import Digits, Translated, draw, measure
 from i2idist.demo.progress import Clock, Say, Ticker
 from i2idist.errors import DataError, RunError
-from i2idist.evaluate.classifiers import of_domain
+from i2idist.evaluate.classifiers import of_domains
 from i2idist.evaluate.tracked import log_records
 from i2idist.experiment import Experiment, read_experiment
 from i2idist.model import Translator, load
@@ -111,7 +111,7 @@ def _run(
         translator = load(model.uri)
     with clock.phase("classifier", "Training a classifier on street-style digits, to read the translations"):
         cache = str(folder / "cache" / "classifiers")
-        classifier = of_domain(digits.settings.url, translator.card.domains.b, cache=cache)
+        classifier = of_domains(digits.settings.url, [translator.card.domains.b], cache=cache)
     with clock.phase("translate", f"Translating {digits.test_inputs} test digits with {CODES} codes each"):
         test, translated = _translate(model, translator, digits, experiment, folder, say)
     with clock.phase("measure", "Evaluating by protocols: label agreement and diversity, to MLflow too"):

@@ -1,4 +1,4 @@
-"""Classifiers that protocols read translations with: trained on real images of one domain, saved, pinned by digest.
+"""Classifiers that protocols read translations with: trained on real images, saved, pinned by digest.
 
 ```
 classifier.json              what it was trained on, how well it reads the held-out split, the weight file's digest
@@ -11,12 +11,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pydantic
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from i2idist import storage
@@ -27,9 +28,10 @@ from i2idist.data.manifest import Manifest, load_manifest
 from i2idist.data.settings import DataSettings
 from i2idist.errors import ConfigError, SourceError
 from i2idist.method import Domain
-from i2idist.metrics.classifier import Classifier, label_agreement, train_classifier
+from i2idist.metrics.classifier import Classifier, attribute_agreement, label_agreement, train_classifier
+from i2idist.train.precision import threads
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FILE_NAME = "classifier.json"
 TRAINED_ON, HELD_OUT = "train", "test"
 EPOCHS = 3
@@ -43,13 +45,15 @@ class ClassifierCard:
         format_version: of the folder.
         dataset: the dataset's name.
         dataset_digest: its digest.
-        domain: whose images it reads.
+        domains: whose images it was trained on.
         size: (height, width) of the images that it was trained on.
         channels: of its images.
-        labels: names of the classes.
+        kind: whether it tells classes apart, or says of each attribute whether it is there.
+        labels: names of the classes, or attributes.
         epochs: passes over the training split.
         seed: of training.
-        accuracy: on the held-out split; None where the dataset has none.
+        accuracy: on the held-out split, the mean over attributes; None where the dataset has none.
+        accuracies: of each attribute.
         weights: the weight file's name.
         weights_sha256: its digest, the classifier's version.
     """
@@ -57,13 +61,15 @@ class ClassifierCard:
     format_version: int
     dataset: str
     dataset_digest: str
-    domain: str
+    domains: tuple[str, ...]
     size: tuple[int, int]
     channels: int
+    kind: Literal["class", "attributes"]
     labels: tuple[str, ...]
     epochs: int
     seed: int
     accuracy: float | None
+    accuracies: Mapping[str, float]
     weights: str
     weights_sha256: str
 
@@ -81,78 +87,107 @@ class Pinned:
         return {
             "version": card.weights_sha256,
             "dataset_digest": card.dataset_digest,
-            "domain": card.domain,
+            "domains": list(card.domains),
             "size": list(card.size),
-            "classes": len(card.labels),
+            "kind": card.kind,
+            "labels": list(card.labels),
             "accuracy": card.accuracy,
+            "accuracies": dict(card.accuracies),
             "url": self.url,
         }
 
 
 def train(
     dataset_url: str,
-    domain: Domain,
+    domains: Sequence[Domain],
     dest: str,
     *,
     epochs: int = EPOCHS,
     seed: int = 0,
     progress: Callable[[float], None] = lambda done: None,
 ) -> ClassifierCard:
-    """Train a classifier on the training split of a domain of a labelled dataset, and save it.
+    """Train a classifier on the training split of a labelled dataset, and save it.
+
+    It computes with one thread, so that the cores of a machine don't change it.
 
     Args:
-        dataset_url: a packed dataset with classes.
-        domain: which images, and at which size; the split is held in memory.
+        dataset_url: a packed dataset with classes or attributes.
+        domains: whose images; all at the first one's size, in as many channels as the most of them have. They are held
+            in memory.
         dest: the folder to write, at any storage URL.
         epochs: passes over the split.
         seed: of initial weights and order.
         progress: told the fraction done.
 
     Raises:
-        ConfigError: the dataset has no classes, or no such domain.
+        ConfigError: the dataset has no labels, no such domain, or attributes that are neither 0 nor 1.
         DataError, StorageError: data that can't be read, or a refused write.
     """
     manifest = load_manifest(dataset_url)
-    _require_classes(manifest)
-    x, y = _images(dataset_url, domain, TRAINED_ON)
-    classifier = train_classifier(x, y, epochs=epochs, seed=seed, classes=len(manifest.labels), progress=progress)
-    accuracy = None
-    if HELD_OUT in manifest.splits:
-        accuracy = label_agreement(classifier, *_images(dataset_url, domain, HELD_OUT))
+    kind = label_kind(manifest)
+    with threads(1):
+        x, y = _images(dataset_url, domains, TRAINED_ON)
+        classifier = train_classifier(x, y, epochs=epochs, seed=seed, classes=len(manifest.labels), progress=progress)
+        accuracy: float | None = None
+        accuracies: dict[str, float] = {}
+        if HELD_OUT in manifest.splits:
+            accuracy, accuracies = _agreement(classifier, *_images(dataset_url, domains, HELD_OUT), manifest.labels)
     data = safetensors.torch.save({name: tensor.contiguous() for name, tensor in classifier.state_dict().items()})
     digest = hashlib.sha256(data).hexdigest()
     card = ClassifierCard(
-        FORMAT_VERSION,
-        manifest.name,
-        manifest.digest,
-        domain.name,
-        (domain.height, domain.width),
-        domain.channels,
-        manifest.labels,
-        epochs,
-        seed,
-        accuracy,
-        f"weights-{digest[:16]}.safetensors",
-        digest,
+        format_version=FORMAT_VERSION,
+        dataset=manifest.name,
+        dataset_digest=manifest.digest,
+        domains=tuple(domain.name for domain in domains),
+        size=(domains[0].height, domains[0].width),
+        channels=x.shape[1],
+        kind=kind,
+        labels=manifest.labels,
+        epochs=epochs,
+        seed=seed,
+        accuracy=accuracy,
+        accuracies=accuracies,
+        weights=f"weights-{digest[:16]}.safetensors",
+        weights_sha256=digest,
     )
     storage.write_bytes(storage.join(dest, card.weights), data)
     storage.write_bytes(storage.join(dest, FILE_NAME), json.dumps(dataclasses.asdict(card), indent=2).encode())
     return card
 
 
-def _require_classes(manifest: Manifest) -> None:
-    if manifest.label_kind != "class":
-        raise ConfigError(f"Dataset {manifest.name} has no classes, so no classifier can be trained on it.")
+def label_kind(manifest: Manifest) -> Literal["class", "attributes"]:
+    """What a classifier of a dataset reads.
+
+    Raises:
+        ConfigError: the dataset has no labels.
+    """
+    if manifest.label_kind == "none":
+        raise ConfigError(f"Dataset {manifest.name} has no classes or attributes: no classifier can be trained on it.")
+    return manifest.label_kind
 
 
-def _images(url: str, domain: Domain, split: str) -> tuple[Tensor, Tensor]:
-    """All images of a split, (N, C, H, W) float in [-1, 1], and their classes, (N,)."""
-    images = read_labelled(DataSettings(url=url, size=(domain.height, domain.width)), domain.name, split)
-    return images.x, images.y
+def _agreement(classifier: Classifier, x: Tensor, y: Tensor, labels: Sequence[str]) -> tuple[float, dict[str, float]]:
+    if y.dim() == 1:
+        return label_agreement(classifier, x, y), {}
+    shares = attribute_agreement(classifier, x, y)
+    return float(shares.mean()), dict(zip(labels, shares.tolist(), strict=True))
 
 
-def domain_of(dataset_url: str, name: str, size: tuple[int, int] | str) -> tuple[str, Domain]:
-    """The folder of a dataset, generated where it is named so, and one of its domains at a size.
+def _images(url: str, domains: Sequence[Domain], split: str) -> tuple[Tensor, Tensor]:
+    """All images of a split, (N, C, H, W) float in [-1, 1], and their classes, (N,), or attributes, (N, A)."""
+    settings = DataSettings(url=url, size=(domains[0].height, domains[0].width))
+    found = [read_labelled(settings, domain.name, split) for domain in domains]
+    channels = max(part.x.shape[1] for part in found)
+    if any(part.x.shape[1] not in (1, channels) for part in found):
+        raise ConfigError(f"One classifier can't read images of {[d.channels for d in domains]} channels: name one.")
+    y = torch.cat([part.y for part in found])
+    if y.dim() == 2 and not ((y == 0) | (y == 1)).all():
+        raise ConfigError(f"Attributes in {url} are neither 0 nor 1: a classifier says yes or no to each.")
+    return torch.cat([part.x.expand(-1, channels, -1, -1) for part in found]), y
+
+
+def domains_of(dataset_url: str, names: Sequence[str], size: tuple[int, int] | str) -> tuple[str, tuple[Domain, ...]]:
+    """The folder of a dataset, generated where it is named so, and some of its domains at a size.
 
     Raises:
         ConfigError: no such domain, or images that differ in size without one to resize to.
@@ -160,7 +195,7 @@ def domain_of(dataset_url: str, name: str, size: tuple[int, int] | str) -> tuple
     """
     url = resolve(dataset_url)
     wanted = size if isinstance(size, tuple) else None
-    return url, load_manifest(url).domains_for(wanted, [name]).images[0]
+    return url, load_manifest(url).domains_for(wanted, names).images
 
 
 def register(url: str, name: str, *, tracking_uri: str | None = None) -> str:
@@ -176,7 +211,7 @@ def register(url: str, name: str, *, tracking_uri: str | None = None) -> str:
     from i2idist.tracking.folders import register_folder  # MLflow takes seconds to import
 
     card = pin(url).card
-    tags = {"kind": "classifier", "domain": card.domain, "dataset_digest": card.dataset_digest}
+    tags = {"kind": "classifier", "domains": ",".join(card.domains), "dataset_digest": card.dataset_digest}
     return register_folder(url, name, card.weights_sha256, tags, uri=tracking_uri)
 
 
@@ -230,30 +265,32 @@ def load(pinned: Pinned) -> Classifier:
     return classifier.eval().requires_grad_(False)
 
 
-def of_domain(
+def of_domains(
     dataset_url: str,
-    domain: Domain,
+    domains: Sequence[Domain],
     say: Callable[[str], None] = lambda message: None,
     cache: str | None = None,
 ) -> Pinned:
-    """The classifier of a domain of a dataset, trained on first use.
+    """The classifier of some domains of a dataset, trained on first use.
 
     Args:
-        dataset_url: a packed dataset with classes.
-        domain: which images, and at which size.
+        dataset_url: a packed dataset with classes or attributes.
+        domains: whose images, at the first one's size.
         say: told what a person waits for.
         cache: the folder of classifiers, at any storage URL; None: this machine's cache.
 
     Raises:
-        ConfigError: the dataset has no classes, or no such domain.
+        ConfigError: the dataset has no labels, or no such domain.
         DataError, StorageError: data that can't be read.
     """
     manifest = load_manifest(dataset_url)
-    _require_classes(manifest)
-    made_of = [FORMAT_VERSION, manifest.digest, domain.name, domain.height, domain.width, EPOCHS]
+    label_kind(manifest)
+    names = [domain.name for domain in domains]
+    made_of = [FORMAT_VERSION, manifest.digest, names, domains[0].height, domains[0].width, EPOCHS]
     key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
     url = storage.join(cache or str(default_folder().parent / "classifiers"), key)
     if not storage.exists(storage.join(url, FILE_NAME)):
-        say(f"Training a classifier on the real images of '{domain.name}' in {manifest.name}, to read translations")
-        train(dataset_url, domain, url)
+        whose = " and ".join(f"'{name}'" for name in names)
+        say(f"Training a classifier on the real images of {whose} in {manifest.name}, to read translations")
+        train(dataset_url, domains, url)
     return pin(url)

@@ -183,7 +183,7 @@ _IMAGES = Protocol(name="images", measures="nothing", better="higher", keep=_kee
 def _shown(evaluation: Evaluation, sampling: Sampling) -> tuple[Tensor, Tensor]:
     """The inputs that `sampling` draws, (N, C, H, W), and their outputs, (N, K, C', H', W')."""
     own = dataclasses.replace(
-        evaluation, choices=(Choice(_IMAGES, None, sampling),), reals=None, targets=None, classifier=None
+        evaluation, choices=(Choice(_IMAGES, None, sampling),), reals=None, targets=None, classifiers={}
     )
     worker = Evaluator(own.for_workers())
     try:

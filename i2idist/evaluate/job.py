@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
-
-import torch
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from i2idist import storage
 from i2idist.data.generated import resolve
 from i2idist.data.manifest import FILE_NAME, load_manifest
 from i2idist.errors import ConfigError, DataError
-from i2idist.evaluate.classifiers import Pinned, of_domain, pin
-from i2idist.evaluate.protocol import Choice, Sampling
+from i2idist.evaluate import needs
+from i2idist.evaluate.classifiers import Pinned
+from i2idist.evaluate.places import chosen_places, places_by_label, total
+from i2idist.evaluate.protocol import Choice, Readers, Sampling
 from i2idist.evaluate.protocols import PROTOCOLS
 from i2idist.method import Domain
 from i2idist.metrics import networks
-from i2idist.randomness import key_of, permutation
 from i2idist.translate.inputs import Inputs, Item, find_inputs
 from i2idist.translate.job import Job, Model, Options, absolute, pin_model
 
@@ -69,14 +67,21 @@ class Evaluation:
         reals: images of the target domain; None where no protocol looks at them.
         targets: the inputs' true targets; None where no protocol looks at them.
         choices: the protocols.
-        classifier: of the target domain; None where no protocol needs one.
+        classifiers: by whose images they read; those that protocols need.
+        label: the label that is translated to; None where translation is to a domain.
+        among: the inputs' places that protocols choose from, None for all: where translation is to a label, those
+            without it.
+        real_among: likewise of the real images: those with the label.
     """
 
     job: Job
     reals: Inputs | None
     targets: Inputs | None
     choices: tuple[Choice, ...]
-    classifier: Pinned | None
+    classifiers: Mapping[Readers, Pinned] = field(default_factory=dict)
+    label: str | None = None
+    among: tuple[int, ...] | None = None
+    real_among: tuple[int, ...] | None = None
 
     def size_of(self, domain: Domain) -> tuple[int, int]:
         """(height, width) at which a domain's images are looked at."""
@@ -88,7 +93,11 @@ class Evaluation:
         """Whether protocols keep the same of the same real images, whatever the models."""
         if self.reals is None or other.reals is None:
             return False
-        ours, theirs = ((e.reals.digest, e.reals.domain, e.size_of(e.job.target)) for e in (self, other) if e.reals)
+        ours, theirs = (
+            (e.reals.digest, e.reals.domain, e.real_among, e.size_of(e.job.target), e.job.target.channels)
+            for e in (self, other)
+            if e.reals
+        )
         return ours == theirs and self.choices == other.choices and self.job.options.device == other.job.options.device
 
     def for_workers(self) -> Evaluation:
@@ -99,25 +108,40 @@ class Evaluation:
             job=without,
             reals=self.reals and self.reals.without_items(),
             targets=self.targets and self.targets.without_items(),
+            among=None,
+            real_among=None,
         )
 
     def chunks(self) -> list[Chunk]:
         """The work: protocols that look at the same translations, or the same reals, share them."""
-        inputs: dict[Sampling, list[int]] = {}
+        inputs: dict[tuple[Sampling, bool], list[int]] = {}
         reals: dict[Sampling, list[int]] = {}
         for number, choice in enumerate(self.choices):
-            inputs.setdefault(choice.sampling, []).append(number)
+            # Inputs that lack a target count for protocols that need none.
+            alone = self.job.inputs.role == "multimodal" and choice.protocol.looks_at_targets
+            inputs.setdefault((choice.sampling, alone), []).append(number)
             if choice.protocol.keep_real:
                 wanted = Sampling(choice.protocol.reals, seed=choice.sampling.seed if choice.protocol.reals else 0)
                 reals.setdefault(wanted, []).append(number)
-        chunks = [part for plan, tasks in inputs.items() for part in _cut(self.job.inputs, tuple(tasks), plan, False)]
+        chunks = [
+            part
+            for (plan, _), tasks in inputs.items()
+            for part in _cut(self.job.inputs, self.among, tuple(tasks), plan, False)
+        ]
         if self.reals:
-            chunks += [part for plan, tasks in reals.items() for part in _cut(self.reals, tuple(tasks), plan, True)]
+            chunks += [
+                part
+                for plan, tasks in reals.items()
+                for part in _cut(self.reals, self.real_among, tuple(tasks), plan, True)
+            ]
         return [dataclasses.replace(chunk, number=number) for number, chunk in enumerate(chunks)]
 
 
-def _cut(inputs: Inputs, tasks: tuple[int, ...], sampling: Sampling, real: bool) -> Iterator[Chunk]:
-    chosen = chosen_places(_total(inputs), sampling)
+def _cut(
+    inputs: Inputs, among: tuple[int, ...] | None, tasks: tuple[int, ...], sampling: Sampling, real: bool
+) -> Iterator[Chunk]:
+    chosen = chosen_places(total(inputs, among), sampling)
+    chosen = chosen if among is None else [among[number] for number in chosen]
     step, first = max(1, CHUNK // sampling.samples), 0
     for item in inputs.items:
         mine = chosen[bisect_left(chosen, first) : bisect_left(chosen, first + item.count)]
@@ -125,14 +149,6 @@ def _cut(inputs: Inputs, tasks: tuple[int, ...], sampling: Sampling, real: bool)
         first += item.count
         for start in range(0, len(rows), step):
             yield Chunk(0, item.name, item, rows[start : start + step], tasks, sampling, real)
-
-
-def chosen_places(total: int, sampling: Sampling) -> list[int]:
-    """The places of the inputs that a protocol looks at, ascending; fewer inputs of one seed are among more."""
-    if sampling.inputs is None or sampling.inputs >= total:
-        return list(range(total))
-    order = permutation(key_of(sampling.seed, "evaluation inputs"), total)
-    return sorted(order[: sampling.inputs].tolist())
 
 
 def make_evaluation(
@@ -171,9 +187,8 @@ def make_evaluation(
         raise ConfigError(f"Name a protocol to evaluate by. Known: {', '.join(PROTOCOLS)}.")
     if options.size == "stored":
         raise ConfigError("Protocols compare images of one size: use size=trained, or a height and width.")
-    found, _ = pin_model(model_uri)
-    options = dataclasses.replace(options, device=resolved_device(options.device))
-    job = _job(found, _resolved(dataset_url), options, split, domain)
+    found, translator = pin_model(model_uri)
+    job = _job(found, _resolved(dataset_url), options.resolved(translator), split, domain)
     return evaluation_of(job, choices, reference=reference, classifier=classifier, say=say)
 
 
@@ -202,40 +217,23 @@ def evaluation_of(
     for choice in choices:
         if choice.network:
             networks.network(choice.network)
-    needs = {need for choice in choices for need in choice.protocol.needs}
-    reals = _reals(job, reference) if "reals" in needs else None
+    wanted = {need for choice in choices for need in choice.protocol.needs}
+    reals = needs.reals(job, reference) if "reals" in wanted else None
+    label = needs.label(job)
+    among = places_by_label(job.inputs, label, have=False) if label else None
+    real_among = places_by_label(reals, label, have=True) if label and reals and reference is None else None
     for choice in choices:
-        _check_counts(choice, job.inputs, reals)
+        needs.check_counts(choice, total(job.inputs, among), total(reals, real_among) if reals else None)
     return Evaluation(
         job,
         reals,
-        _targets(job) if "pairs" in needs else None,
+        needs.targets(job, maps="pairs" not in wanted) if wanted & {"pairs", "maps"} else None,
         tuple(choices),
-        _classifier(job, classifier, cache, say) if any(choice.protocol.classifier for choice in choices) else None,
+        needs.classifiers(job, choices, label, named=classifier, cache=cache, say=say),
+        label,
+        among,
+        real_among,
     )
-
-
-def _check_counts(choice: Choice, inputs: Inputs, reals: Inputs | None) -> None:
-    protocol, sampling = choice.protocol, choice.sampling
-    found = len(chosen_places(_total(inputs), sampling)) * sampling.samples
-    real = _total(reals) if reals and protocol.keep_real else protocol.least
-    for what, count in (("outputs", found), ("real images", real)):
-        if count < protocol.least:
-            raise ConfigError(
-                f"{protocol.name} takes {protocol.least} {what} at least, and there are {count}: use another protocol, "
-                "more inputs or more samples."
-            )
-
-
-def _total(inputs: Inputs) -> int:
-    return sum(item.count for item in inputs.items)
-
-
-def resolved_device(device: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
-    """What `auto` means here."""
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _resolved(url: str) -> str:
@@ -244,7 +242,7 @@ def _resolved(url: str) -> str:
 
 
 def _job(model: Model, url: str, options: Options, split: str | None, domain: str | None) -> Job:
-    source = model.card.domains.a if options.target == "b" else model.card.domains.b
+    source, _ = model.card.domains.route(options.target)
     packed = storage.exists(storage.join(url, FILE_NAME))
     if split is None and packed and _USUAL_SPLIT in load_manifest(url).splits:
         split = _USUAL_SPLIT
@@ -252,29 +250,3 @@ def _job(model: Model, url: str, options: Options, split: str | None, domain: st
     if not inputs.items:
         raise DataError(f"There are no images to translate at {url}.")
     return Job(model, inputs, options, "", 0)
-
-
-def _reals(job: Job, reference: str | None) -> Inputs:
-    url = _resolved(reference) if reference else job.inputs.url
-    if reference is None and job.inputs.domain is None:
-        raise ConfigError(f"{url} is a folder of inputs alone: name real images of the target domain by --reference.")
-    return find_inputs(url, job.target)
-
-
-def _targets(job: Job) -> Inputs:
-    if job.inputs.role != "paired":
-        raise ConfigError(f"{job.inputs.url} is no paired dataset, so the true target of an input isn't known.")
-    return find_inputs(job.inputs.url, job.target, domain=_partner(job))
-
-
-def _partner(job: Job) -> str:
-    names = [domain.name for domain in load_manifest(job.inputs.url).domains]
-    return next(name for name in names if name != job.inputs.domain)
-
-
-def _classifier(job: Job, url: str | None, cache: str | None, say: Callable[[str], None]) -> Pinned:
-    if url:
-        return pin(url if url.startswith("models:/") else absolute(url))
-    if job.inputs.domain is None:
-        raise ConfigError(f"{job.inputs.url} is a folder of images without classes: name a classifier by --classifier.")
-    return of_domain(job.inputs.url, job.target, say, cache)

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from i2idist.data.transforms import to_levels
 from i2idist.errors import ConfigError
-from i2idist.evaluate.seen import Reals, Rows, Seen, Tools
+from i2idist.evaluate.seen import Maps, Reals, Rows, Seen, Tools
 from i2idist.metrics import classification, depth, diversity, pixels, segmentation
-from i2idist.metrics.classifier import Classifier
 from i2idist.metrics.edges import edge_iou
 from i2idist.metrics.identity import id_distance
+from i2idist.metrics.intervals import GROUPS
 from i2idist.metrics.variance import Variances
 
 IMAGES_AT_ONCE = 16
@@ -45,8 +45,8 @@ def pairs_19(seen: Seen, tools: Tools) -> Rows:
 
 
 def features(seen: Seen, tools: Tools) -> Rows:
-    """Every output's features."""
-    return {"features": _of_each(tools.network.features, seen).flatten(0, 1)}
+    """Each input's outputs' features."""
+    return {"features": _of_each(tools.network.features, seen)}
 
 
 def real_features(reals: Reals, tools: Tools) -> Rows:
@@ -55,62 +55,67 @@ def real_features(reals: Reals, tools: Tools) -> Rows:
 
 
 def network_probabilities(seen: Seen, tools: Tools) -> Rows:
-    """The network's probabilities of every output."""
-    return {"probabilities": _of_each(tools.network.probabilities, seen).flatten(0, 1)}
+    """The network's probabilities of each input's outputs."""
+    return {"probabilities": _of_each(tools.network.probabilities, seen)}
 
 
 def class_probabilities(seen: Seen, tools: Tools) -> Rows:
     """The classifier's probabilities of each input's outputs."""
-    return {"probabilities": _of_each(_scorer(tools.classifier), seen).softmax(2)}
+    return {"probabilities": _of_each(_scorer(tools), seen).softmax(2)}
 
 
 def class_is_kept(seen: Seen, tools: Tools) -> Rows:
     """The share of each input's outputs in which the classifier sees the input's class."""
-    return {"value": classification.transfer_accuracy(_of_each(_scorer(tools.classifier), seen), labels_of(seen))}
+    return {"value": classification.transfer_accuracy(_of_each(_scorer(tools), seen), labels_of(seen, tools))}
 
 
 def class_is_lost(seen: Seen, tools: Tools) -> Rows:
     """The share of each input's outputs in which the classifier sees another class than the input's."""
-    return {"value": classification.misclassification_rate(_of_each(_scorer(tools.classifier), seen), labels_of(seen))}
+    return {"value": classification.misclassification_rate(_of_each(_scorer(tools), seen), labels_of(seen, tools))}
 
 
-def class_scores(seen: Seen, tools: Tools) -> Rows:
-    """The classifier's scores of every output, and the class that it should have."""
-    scores = _of_each(_scorer(tools.classifier), seen)
-    return {"scores": scores.flatten(0, 1), "labels": labels_of(seen).repeat_interleave(scores.shape[1])}
+def class_errors(seen: Seen, tools: Tools) -> Rows:
+    """Of each class, whether the input's outputs should be of it and how often they aren't read so."""
+    scores = _of_each(_scorer(tools), seen)
+    return {"value": classification.errors_by_class(scores, labels_of(seen, tools))}
 
 
 def confidence_drop(seen: Seen, tools: Tools) -> Rows:
     """How much less sure of the true class the classifier is of the outputs than of the input."""
-    score = _scorer(tools.classifier)
+    score = _scorer(tools)
     before, after = _in_parts(score, seen.inputs).softmax(1), _of_each(score, seen).softmax(2)
-    return {"value": classification.confidence_drop(before, after, labels_of(seen))}
+    return {"value": classification.confidence_drop(before, after, labels_of(seen, tools))}
 
 
-def _scorer(classifier: Classifier) -> Callable[[Tensor], Tensor]:
-    """The classifier, taking grey images for coloured ones where it was trained on those."""
+def _scorer(tools: Tools) -> Callable[[Tensor], Tensor]:
+    """The classifier's logits, (N, classes), those of an attribute being of its absence and presence.
+
+    It takes grey images for coloured ones where it was trained on those.
+    """
+    classifier, attribute = tools.classifier, tools.attribute
     channels = next(classifier.parameters()).shape[1]
 
     def score(images: Tensor) -> Tensor:
         if images.shape[1] not in (1, channels):
             raise ConfigError(f"The classifier reads images of {channels} channels, not {images.shape[1]}.")
-        scores: Tensor = classifier(images.expand(-1, channels, -1, -1))
-        return scores
+        logits: Tensor = classifier(images.expand(-1, channels, -1, -1))
+        if attribute is None:
+            return logits
+        present = logits[:, attribute.of_logits]
+        return torch.stack([torch.zeros_like(present), present], 1)
 
     return score
 
 
 def images_and_labels(seen: Seen, tools: Tools) -> Rows:
     """Every output as its file would hold it, and its input's class."""
-    labels = labels_of(seen).repeat_interleave(seen.outputs.shape[1])
+    labels = labels_of(seen, tools).repeat_interleave(seen.outputs.shape[1])
     return {"images": to_levels(seen.outputs.flatten(0, 1)), "labels": labels}
 
 
 def real_images_and_labels(reals: Reals, tools: Tools) -> Rows:
     """Every real image and its class."""
-    if reals.labels is None:
-        raise ConfigError("This protocol needs the real images' classes, and they have none.")
-    return {"images": to_levels(reals.images), "labels": reals.labels}
+    return {"images": to_levels(reals.images), "labels": _classes(reals.labels, tools, "real images'")}
 
 
 def images(seen: Seen, tools: Tools) -> Rows:
@@ -124,8 +129,10 @@ def real_images(reals: Reals, tools: Tools) -> Rows:
 
 
 def variances(seen: Seen, tools: Tools) -> Rows:
-    """Sums of the outputs, pixel by pixel."""
-    return Variances.of(seen.outputs.flatten(0, 1)).state()
+    """Sums of the outputs, pixel by pixel, in groups of inputs by their places: (GROUPS, ...)."""
+    group = seen.places % GROUPS
+    states = [Variances.of(seen.outputs[group == number].flatten(0, 1)).state() for number in range(GROUPS)]
+    return {name: torch.stack([state[name] for state in states]) for name in states[0]}
 
 
 def identity(seen: Seen, tools: Tools) -> Rows:
@@ -150,31 +157,49 @@ def best_l1(seen: Seen, tools: Tools) -> Rows:
 
 
 def confusion(seen: Seen, tools: Tools) -> Rows:
-    """Counts of (true, predicted) classes, a class being the channel with the highest number: (N, classes^2)."""
-    truth, classes = targets_of(seen), seen.outputs.shape[2]
-    if classes < 2 or seen.outputs.shape[1] != 1:
-        raise ConfigError("Segmentation needs one output an input, with a channel for each of 2 classes or more.")
-    counts = segmentation.confusion(seen.outputs[:, 0].argmax(1), truth.argmax(1), classes=classes)
+    """Counts of (true, predicted) classes, (N, classes^2): a predicted class is the highest channel of an output.
+
+    A true one is the highest channel of a map, or the level of a map of one channel, levels beyond the classes being
+    unlabelled.
+    """
+    truth, classes = maps_of(seen).levels, seen.outputs.shape[2]
+    if classes < 2 or seen.outputs.shape[1] != 1 or truth.shape[1] not in (1, classes):
+        raise ConfigError(
+            f"Segmentation needs one output an input, with a channel for each of 2 classes or more, and targets of as "
+            f"many channels or one, not {seen.outputs.shape[1]} outputs of {classes} and targets of {truth.shape[1]}."
+        )
+    labels = truth.argmax(1) if truth.shape[1] > 1 else truth[:, 0].clamp_max(classes)
+    counts = segmentation.confusion(seen.outputs[:, 0].argmax(1), labels, classes=classes, ignore=classes)
     return {"value": counts.flatten(1)}
 
 
 def depths(seen: Seen, tools: Tools) -> Rows:
     """Sums over pixels of depth errors, depths being shares of the greatest that can be stored: (N, 6)."""
-    truth = targets_of(seen)
+    truth = maps_of(seen)
     if seen.outputs.shape[1] != 1:
         raise ConfigError("Depth is measured on one output an input: use 1 sample.")
-    return {"value": depth.depth_sums((seen.outputs[:, 0] + 1) / 2, (truth + 1) / 2)}
+    return {"value": depth.depth_sums((seen.outputs[:, 0].double() + 1) / 2, truth.levels.double() / truth.greatest)}
 
 
-def labels_of(seen: Seen) -> Tensor:
-    """The inputs' classes.
+def labels_of(seen: Seen, tools: Tools) -> Tensor:
+    """The classes that outputs should be of, (N,) int64; of an attribute 0 or 1.
 
     Raises:
-        ConfigError: the data has none.
+        ConfigError: the data has none, or attributes that are neither.
     """
-    if seen.labels is None:
-        raise ConfigError("This protocol needs the inputs' classes, and the dataset has none.")
-    return seen.labels
+    return _classes(seen.labels, tools, "inputs'")
+
+
+def _classes(labels: Tensor | None, tools: Tools, whose: str) -> Tensor:
+    if labels is None or (labels.dim() == 2 and (tools.attribute is None or tools.attribute.of_labels is None)):
+        raise ConfigError(f"This protocol needs the {whose} classes, and the dataset has none.")
+    if labels.dim() == 1:
+        return labels
+    assert tools.attribute is not None, "refused above"
+    values = labels[:, tools.attribute.of_labels]
+    if not ((values == 0) | (values == 1)).all():
+        raise ConfigError("An attribute is neither 0 nor 1: protocols read whether it is there.")
+    return values.long()
 
 
 def targets_of(seen: Seen) -> Tensor:
@@ -186,3 +211,14 @@ def targets_of(seen: Seen) -> Tensor:
     if seen.targets is None:
         raise ConfigError("This protocol needs each input's true target, and the dataset isn't paired.")
     return seen.targets
+
+
+def maps_of(seen: Seen) -> Maps:
+    """The inputs' true targets as label maps or depths.
+
+    Raises:
+        ConfigError: the data isn't paired.
+    """
+    if seen.maps is None:
+        raise ConfigError("This protocol needs each input's true target, and the dataset isn't paired.")
+    return seen.maps

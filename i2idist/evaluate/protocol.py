@@ -11,7 +11,10 @@ from i2idist.evaluate.folds import Fold
 from i2idist.evaluate.seen import Reals, Rows, Seen, Tools
 from i2idist.metrics import networks
 
-Need = Literal["codes", "labels", "pairs", "reals"]
+Need = Literal["codes", "labels", "maps", "pairs", "reals"]
+"""Maps: true targets that are label maps or depths, which no resizing may mix."""
+Readers = Literal["target", "both"]
+"""Whose images a classifier reads: the target domain's, or the inputs' too."""
 Better = Literal["higher", "lower"]
 
 
@@ -54,7 +57,8 @@ class Protocol:
         gives: what its network must give; None: it needs no network.
         network: the default network.
         only: whether the protocol is through this network alone, as its name says.
-        classifier: whether it needs a classifier of the target domain.
+        classifier: whose images the classifier reads that it needs; None: it needs none.
+        keeps: whether it is about what translation should keep.
         sampling: which translations.
         reals: at most so many real images, drawn by the seed; None: all.
         least: outputs, and real images, that it takes at least.
@@ -72,7 +76,8 @@ class Protocol:
     gives: networks.Gives | None = None
     network: str | None = None
     only: bool = False
-    classifier: bool = False
+    classifier: Readers | None = None
+    keeps: bool = False
     sampling: Sampling = Sampling()
     reals: int | None = None
     least: int = 1
@@ -94,9 +99,16 @@ class Protocol:
             "network": self.network,
             "networks": self.networks(),
             "resize": networks.card(self.network).resize if self.network else None,
+            "classifier": self.classifier,
+            "interval": self.fold().interval,
             "needs": [*self.needs, *(["classifier"] if self.classifier else []), *self._weights()],
             "revision": self.revision,
         }
+
+    @property
+    def looks_at_targets(self) -> bool:
+        """Whether it compares outputs with the inputs' true targets."""
+        return bool({"pairs", "maps"} & set(self.needs))
 
     def networks(self) -> list[str]:
         """The networks that it may look through."""
@@ -115,3 +127,5 @@ class Choice:
     protocol: Protocol
     network: str | None
     sampling: Sampling
+    attribute: str | None = None
+    """What its classifier reads, where that is an attribute and no class."""

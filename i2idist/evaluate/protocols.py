@@ -11,9 +11,9 @@ from collections.abc import Callable
 from functools import partial
 
 from i2idist.errors import ConfigError, nearest
-from i2idist.evaluate import folds, measures
+from i2idist.evaluate import folds, measures, set_folds
 from i2idist.evaluate.folds import Fold
-from i2idist.evaluate.protocol import Better, Choice, Need, Protocol, Sampling
+from i2idist.evaluate.protocol import Better, Choice, Need, Protocol, Readers, Sampling
 from i2idist.evaluate.seen import Rows, Seen, Tools
 from i2idist.metrics import networks
 
@@ -68,6 +68,8 @@ def _by_classifier(
     fold: Callable[[], Fold] = folds.MeanOverInputs,
     sampling: Sampling = Sampling(),  # noqa: B008  # frozen
     needs: tuple[Need, ...] = ("labels",),
+    whose: Readers = "target",
+    keeps: bool = False,
 ) -> Protocol:
     return Protocol(
         name=name,
@@ -75,7 +77,8 @@ def _by_classifier(
         better=better,
         keep=keep,
         fold=fold,
-        classifier=True,
+        classifier=whose,
+        keeps=keeps,
         sampling=sampling,
         needs=needs,
     )
@@ -94,19 +97,26 @@ def _of_images(
     return Protocol(name=name, measures=what, better=better, keep=keep, fold=fold, sampling=sampling, needs=needs)
 
 
+def _of_maps(
+    name: str, what: str, better: Better, keep: Callable[[Seen, Tools], Rows], fold: Callable[[], Fold]
+) -> Protocol:
+    return _of_images(name, what, better, keep, fold, needs=("maps",))
+
+
+_DEPTHS = "M&MNet, Eq. 4.15"
 _INCEPTION = "inception-fid"
 _ALL = (
     _diversity("diversity-segan", "SEGAN", "all pairs", Sampling(inputs=100, samples=20), measures.all_pairs),
     _diversity("diversity-udit", "UDIT", "19 random pairs", Sampling(inputs=100, samples=20), measures.pairs_19),
     _diversity("diversity-sdit", "SDIT", "all pairs", Sampling(inputs=2000, samples=10), measures.all_pairs),
-    _features("frechet", "Fréchet distance of features to every real image of the target domain", folds.Frechet),
+    _features("frechet", "Fréchet distance of features to every real image of the target domain", set_folds.Frechet),
     _features(
-        "fid", "Fréchet Inception distance to every real image (Heusel et al. 2017)", folds.Frechet, only=_INCEPTION
+        "fid", "Fréchet Inception distance to every real image (Heusel et al. 2017)", set_folds.Frechet, only=_INCEPTION
     ),
     _features(
         "kid",
         "kernel Inception distance, 100 subsets of 1,000 (Binkowski et al. 2018)",
-        partial(folds.Kernel, 1000),
+        partial(set_folds.Kernel, 1000),
         least=1000,
         only=_INCEPTION,
         inputs=10_000,
@@ -115,7 +125,7 @@ _ALL = (
     _features(
         "polynomial-mmd",
         "KID's discrepancy of any features, 100 subsets of 100",
-        partial(folds.Kernel, 100),
+        partial(set_folds.Kernel, 100),
         least=100,
         inputs=10_000,
         reals=10_000,
@@ -123,7 +133,7 @@ _ALL = (
     _features(
         "kmmd",
         "discrepancy of features with a Gaussian kernel (MineGAN)",
-        folds.Gaussian,
+        set_folds.Gaussian,
         inputs=2000,
         reals=2000,
     ),
@@ -132,12 +142,13 @@ _ALL = (
         measures="inception score in ten splits (Salimans et al. 2016)",
         better="higher",
         keep=measures.network_probabilities,
-        fold=folds.InceptionScore,
+        fold=set_folds.InceptionScore,
         gives="probabilities",
         network=_INCEPTION,
         only=True,
         sampling=Sampling(inputs=10_000),
         least=20,
+        revision=2,
     ),
     _by_classifier(
         "cis",
@@ -158,8 +169,8 @@ _ALL = (
         "classifier-error",
         "mean over classes of the share of outputs that a classifier takes for another class (MineGAN)",
         "lower",
-        measures.class_scores,
-        folds.ErrorByClass,
+        measures.class_errors,
+        folds.class_errors,
     ),
     _by_classifier(
         "misclassification",
@@ -167,6 +178,8 @@ _ALL = (
         "lower",
         measures.class_is_lost,
         sampling=Sampling(samples=10),
+        whose="both",
+        keeps=True,
     ),
     _by_classifier(
         "confidence-drop",
@@ -174,6 +187,8 @@ _ALL = (
         "lower",
         measures.confidence_drop,
         sampling=Sampling(samples=10),
+        whose="both",
+        keeps=True,
     ),
     Protocol(
         name="reverse-classification",
@@ -181,7 +196,7 @@ _ALL = (
         better="higher",
         keep=measures.images_and_labels,
         keep_real=measures.real_images_and_labels,
-        fold=folds.ReverseClassification,
+        fold=set_folds.ReverseClassification,
         sampling=Sampling(inputs=2000),
         reals=2000,
         needs=("labels", "reals"),
@@ -193,7 +208,7 @@ _ALL = (
         better="lower",
         keep=measures.images,
         keep_real=measures.real_images,
-        fold=folds.IndependentCritic,
+        fold=set_folds.IndependentCritic,
         sampling=Sampling(inputs=2000),
         reals=2000,
         needs=("reals",),
@@ -214,7 +229,7 @@ _ALL = (
         "mean over pixels of their variance over outputs (MineGAN)",
         "higher",
         measures.variances,
-        folds.MeanVariance,
+        set_folds.MeanVariance,
         needs=(),
     ),
     _of_images("edge-iou", "overlap of the outlines of input and output", "higher", measures.edges, needs=()),
@@ -228,15 +243,24 @@ _ALL = (
         measures.best_l1,
         samples=20,
     ),
-    _of_images(
-        "miou",
-        "mean IoU of classes, the channels of target and output (M&MNet)",
-        "higher",
-        measures.confusion,
-        folds.miou,
+    _of_maps("miou", "mean IoU of classes (M&MNet)", "higher", measures.confusion, folds.miou),
+    _of_maps(
+        "global-accuracy", "share of pixels of the right class (M&MNet)", "higher", measures.confusion, folds.pixels
     ),
-    _of_images(
-        "depth", "share of depths within a factor of 1.25 (M&MNet, Eq. 4.15)", "higher", measures.depths, folds.depths
+    _of_maps("depth", f"share of depths within a factor of 1.25 ({_DEPTHS})", "higher", measures.depths, folds.depths),
+    _of_maps(
+        "depth-rmse",
+        f"root mean squared error of depths, 1 being the greatest that can be stored ({_DEPTHS})",
+        "lower",
+        measures.depths,
+        partial(folds.depths, "rmse_linear"),
+    ),
+    _of_maps(
+        "depth-rmse-log",
+        f"root mean squared error of natural logarithms of depths ({_DEPTHS})",
+        "lower",
+        measures.depths,
+        partial(folds.depths, "rmse_log"),
     ),
 )
 PROTOCOLS = {protocol.name: protocol for protocol in _ALL}
@@ -251,7 +275,7 @@ def choose(
     samples: int | None = None,
     seed: int | None = None,
 ) -> Choice:
-    """The protocol `NAME`, or `NAME:NETWORK`.
+    """The protocol `NAME`, or `NAME:NETWORK`, or `NAME:ATTRIBUTE` of one that reads by a classifier.
 
     Args:
         text: which.
@@ -267,10 +291,11 @@ def choose(
     if name not in PROTOCOLS:
         raise ConfigError(f"There is no protocol '{name}'.{nearest(name, PROTOCOLS)}")
     protocol = PROTOCOLS[name]
-    chosen = _network(protocol, named, network)
+    attribute = named if protocol.classifier and named not in networks.NETWORKS else ""
+    chosen = _network(protocol, "" if attribute else named, network)
     given = {"inputs": inputs, "samples": samples, "seed": seed}
     changes = {key: value for key, value in given.items() if value is not None}
-    return Choice(protocol, chosen, dataclasses.replace(protocol.sampling, **changes))
+    return Choice(protocol, chosen, dataclasses.replace(protocol.sampling, **changes), attribute or None)
 
 
 def _network(protocol: Protocol, named: str, usual: str | None) -> str | None:

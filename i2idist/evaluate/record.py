@@ -85,9 +85,10 @@ def conditions(evaluation: Evaluation, choice: Choice) -> dict[str, Any]:
         **of_choice(choice),
         "target": job.options.target,
         "size": list(evaluation.size_of(job.source)),
-        "dataset": _about(job.inputs),
-        "reals": _about(reals) if reals else None,
-        "classifier": evaluation.classifier.describe() if evaluation.classifier and protocol.classifier else None,
+        "target_size": [job.target.channels, *evaluation.size_of(job.target)],
+        "dataset": _about(job.inputs, evaluation.among),
+        "reals": _about(reals, evaluation.real_among) if reals else None,
+        "classifier": evaluation.classifiers[protocol.classifier].describe() if protocol.classifier else None,
     }
 
 
@@ -104,10 +105,11 @@ def of_choice(choice: Choice) -> dict[str, Any]:
         "pairs": protocol.pairs,
         "reals_at_most": protocol.reals,
         "seed": sampling.seed,
+        "attribute": choice.attribute,
     }
 
 
-def _about(inputs: Inputs) -> dict[str, Any]:
+def _about(inputs: Inputs, among: tuple[int, ...] | None) -> dict[str, Any]:
     """Which images. Where they lie is for people and no part of the digest."""
     images = Counter[str]()
     for item in inputs.items:
@@ -117,6 +119,7 @@ def _about(inputs: Inputs) -> dict[str, Any]:
         "digest": inputs.digest,
         "domain": inputs.domain,
         "images": dict(images),
+        "chosen_by_label": None if among is None else len(among),
         "url": inputs.url,
     }
 
@@ -127,7 +130,8 @@ def comparable_name(choice: Choice, found: dict[str, Any]) -> str:
     splits = list(dataset["images"])
     where = f"{dataset['name']}-{splits[0] if len(splits) == 1 else 'all'}"
     digest = hashlib.sha256(json.dumps(_without_places(found), sort_keys=True).encode()).hexdigest()[:8]
-    parts = [choice.protocol.name, choice.network or ("classifier" if found["classifier"] else None), where, digest]
+    through = choice.network or choice.attribute or ("classifier" if found["classifier"] else None)
+    parts = [choice.protocol.name, through, where, digest]
     return "/".join(re.sub(r"[^\w.-]+", "-", part) for part in parts if part)
 
 

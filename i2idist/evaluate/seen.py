@@ -7,7 +7,8 @@ the inputs, so the number of workers can't change a bit of the result.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -20,14 +21,32 @@ Rows = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
+class Maps:
+    """Stored levels, (N, C, H, W) int64 in 0..greatest, that no resizing mixed: the nearest pixel is taken."""
+
+    levels: Tensor
+    greatest: int
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """An attribute's columns in the data's labels, None where it isn't there, and in the classifier's logits."""
+
+    of_labels: int | None
+    of_logits: int
+
+
+@dataclass(frozen=True)
 class Seen:
     """Some inputs with their translations.
 
     Attributes:
         inputs: (N, C, H, W) float in [-1, 1].
         outputs: (N, K, C', H', W') float in [-1, 1].
-        labels: (N,) int64, the inputs' classes; None where the data has none.
+        labels: what the outputs should be of: (N,) int64 classes, or (N, A) attributes, 0 or 1; the inputs' own, but
+            for the label that is translated to. None where the data has none.
         targets: (N, C', H', W') float in [-1, 1], what the outputs should be; None where the data isn't paired.
+        maps: the same as label maps or depths; likewise.
         places: (N,) int64, the inputs' places in the split.
         seed: the protocol's.
     """
@@ -38,11 +57,12 @@ class Seen:
     seed: int
     labels: Tensor | None = None
     targets: Tensor | None = None
+    maps: Maps | None = None
 
 
 @dataclass(frozen=True)
 class Reals:
-    """Some images of the target domain: (N, C', H', W') float in [-1, 1], and their classes where they are known."""
+    """Some images of the target domain: (N, C', H', W') float in [-1, 1], and their labels as in `Seen`."""
 
     images: Tensor
     labels: Tensor | None = None
@@ -54,6 +74,7 @@ class Tools:
 
     network_or_none: FeatureNetwork | None = None
     classifier_or_none: Classifier | None = None
+    attribute: Attribute | None = None
 
     @property
     def network(self) -> FeatureNetwork:
@@ -91,6 +112,10 @@ class Estimate:
     counts: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     each: Tensor | None = None
+
+    def within(self, ends: tuple[float, float], interval: str) -> Self:
+        """The same with an interval, and how that was made."""
+        return replace(self, low=ends[0], high=ends[1], interval=interval)
 
 
 def column(parts: Sequence[Rows], name: str) -> Tensor:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from i2idist.evaluate.record import Record, table
@@ -24,9 +24,14 @@ def default_uri(model: Model, uri: str | None = None, root: str | None = None) -
     """
     from i2idist.tracking.place import tracking_uri
 
+    return tracking_uri(uri, _root(model, root))
+
+
+def _root(model: Model, root: str | None) -> str | None:
+    """Where runs are: as named, else beside the run that made the model."""
     run_url = model.card.lineage.get("run_url")
     beside = str(run_url).rstrip("/").rpartition("/")[0] if run_url else None
-    return tracking_uri(uri, root or os.environ.get("I2IDIST_RUNS") or beside)
+    return root or os.environ.get("I2IDIST_RUNS") or beside
 
 
 def log_records(records: Sequence[Record], model: Model, uri: str) -> str:
@@ -51,6 +56,32 @@ def log_records(records: Sequence[Record], model: Model, uri: str) -> str:
     )
     identity = f"evaluation-{model.card.weights_sha256}"
     return log_values(values, run_id=model.run_id, identity=identity, name=f"evaluation of {model.label}", uri=uri)
+
+
+def note_records(
+    records: Sequence[Record], model: Model, mlflow_run_id: str | None, root: str | None, say: Callable[[str], None]
+) -> None:
+    """Note values of one model in the catalog, if one is named or there already; one that is away costs a warning."""
+    from i2idist.catalog import hooks  # as above
+
+    about = records[0].conditions["dataset"]
+    values = [
+        {
+            "name": record.name,
+            "value": record.estimate.value,
+            "low": record.estimate.low,
+            "high": record.estimate.high,
+            "model": model.uri,
+            "model_version": model.version,
+            "weights_sha256": model.card.weights_sha256,
+            "dataset_url": about["url"],
+            "dataset_digest": about["digest"],
+            "run_url": model.card.lineage.get("run_url"),
+            "mlflow_run_id": mlflow_run_id,
+        }
+        for record in records
+    ]
+    hooks.evaluation(values, root=_root(model, root), say=say)
 
 
 def metrics_of(record: Record) -> dict[str, float]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from i2idist.data.images import Array
 from i2idist.data.shards import Label
-from i2idist.data.transforms import resize, to_unit
+from i2idist.data.transforms import resize, resize_to_nearest, to_unit
 from i2idist.errors import DataError
 from i2idist.evaluate.classifiers import Pinned, load
 from i2idist.evaluate.job import Chunk, Evaluation
-from i2idist.evaluate.protocol import Choice
-from i2idist.evaluate.seen import Reals, Rows, Seen, Tools
+from i2idist.evaluate.protocol import Choice, Readers
+from i2idist.evaluate.seen import Attribute, Maps, Reals, Rows, Seen, Tools
 from i2idist.metrics import networks
 from i2idist.translate.forward import Forward
 from i2idist.translate.inputs import InputReader, Inputs
@@ -49,9 +52,10 @@ class Evaluator:
         self._device = job.options.device
         self._forward = forward or Forward(job)
         self._reader = InputReader(job.inputs, job.source.channels)
+        # Targets that are maps may have other channels than outputs; a reader minds channels in plain folders alone.
         self._target_reader = self._reader_of(evaluation.targets)
         self._real_reader = self._reader_of(evaluation.reals)
-        self._tools = tools_for(evaluation.choices, evaluation.classifier, job.options.device)
+        self._tools = tools_for(evaluation.choices, evaluation.classifiers, job.inputs.labels, job.options.device)
 
     def _reader_of(self, inputs: Inputs | None) -> InputReader | None:
         return InputReader(inputs, self._evaluation.job.target.channels) if inputs else None
@@ -78,36 +82,58 @@ class Evaluator:
     def _look_at_reals(self, chunk: Chunk) -> Found:
         assert self._real_reader is not None, "the evaluation has reals"
         target = self._evaluation.job.target
-        images, rows = self._read(self._real_reader, chunk, chunk.rows, self._evaluation.size_of(target))
-        reals = Reals(images.to(self._device), _labels(self._real_reader, chunk, rows, self._device))
+        found = _pixels(self._real_reader, chunk, chunk.rows)
+        if not found:
+            return Found(chunk.number, 0, {})
+        images = _resized(found.values(), self._evaluation.size_of(target))
+        reals = Reals(images.to(self._device), _labels(self._real_reader, chunk, found, self._device))
         kept: dict[int, Rows] = {}
         for task in chunk.tasks:
             keep = self._evaluation.choices[task].protocol.keep_real
             assert keep is not None, "only protocols that look at reals are asked"
             kept[task] = _on_cpu(keep(reals, self._tools[task]))
-        return Found(chunk.number, len(rows), kept)
+        return Found(chunk.number, len(found), kept)
 
     def _look(self, chunk: Chunk) -> Found:
         evaluation, device = self._evaluation, self._device
-        images, rows = self._read(self._reader, chunk, chunk.rows, evaluation.size_of(evaluation.job.source))
-        places = torch.tensor([chunk.item.start + row for row in rows])
+        found = _pixels(self._reader, chunk, chunk.rows)
+        protocols = [evaluation.choices[task].protocol for task in chunk.tasks]
+        truth: dict[int, Array] = {}
+        if any(protocol.looks_at_targets for protocol in protocols):
+            assert self._target_reader is not None, "the evaluation has targets"
+            truth = _pixels(self._target_reader, chunk, tuple(found))
+            found = {row: found[row] for row in truth}
+        if not found:
+            return Found(chunk.number, 0, {})
+        images = _resized(found.values(), evaluation.size_of(evaluation.job.source))
+        places = torch.tensor([chunk.item.start + row for row in found])
         seen = Seen(
             images.to(device),
             self._translated(images, places, chunk).to(device),
             places,
             chunk.sampling.seed,
-            _labels(self._reader, chunk, rows, device),
-            self._targets(chunk, rows),
+            self._wanted(_labels(self._reader, chunk, found, device)),
         )
-        choices = self._evaluation.choices
-        kept = {task: _on_cpu(choices[task].protocol.keep(seen, self._tools[task])) for task in chunk.tasks}
-        return Found(chunk.number, len(rows), kept)
+        if truth:
+            size = evaluation.size_of(evaluation.job.target)
+            targets = _resized(truth.values(), size).to(device)
+            seen = dataclasses.replace(seen, targets=targets, maps=_maps(truth.values(), size, device))
+        kept = {
+            task: _on_cpu(protocol.keep(seen, self._tools[task]))
+            for task, protocol in zip(chunk.tasks, protocols, strict=True)
+        }
+        return Found(chunk.number, len(found), kept)
 
-    def _targets(self, chunk: Chunk, rows: tuple[int, ...]) -> Tensor | None:
-        if self._target_reader is None:
-            return None
-        size = self._evaluation.size_of(self._evaluation.job.target)
-        return self._read(self._target_reader, chunk, rows, size)[0].to(self._device)
+    def _wanted(self, labels: Tensor | None) -> Tensor | None:
+        """What outputs should be of: the inputs' labels, but for the one that is translated to."""
+        evaluation = self._evaluation
+        if labels is None or evaluation.label is None:
+            return labels
+        number = evaluation.job.inputs.labels.index(evaluation.label)
+        if labels.dim() == 1:
+            return torch.full_like(labels, number)
+        labels[:, number] = 1.0
+        return labels
 
     def _translated(self, images: Tensor, places: Tensor, chunk: Chunk) -> Tensor:
         """(N, K, C', H', W'); a model without codes makes one output, which counts K times."""
@@ -120,40 +146,58 @@ class Evaluator:
             raise DataError(f"The model's output for {key} in {chunk.name} isn't finite, so there is no value.")
         return outputs if codes else outputs.expand(-1, samples, -1, -1, -1)
 
-    def _read(
-        self, reader: InputReader, chunk: Chunk, rows: tuple[int, ...], size: tuple[int, int]
-    ) -> tuple[Tensor, tuple[int, ...]]:
-        """The images of `rows` that are there, and which these are: incomplete domains lack some."""
-        reader.open(chunk.item)
-        found = [(row, reader.read(chunk.item, row)) for row in rows]
-        present = [(row, to_unit(resize(pixels, size))) for row, pixels in found if pixels is not None]
-        if not present:
-            raise DataError(f"{chunk.name} has no images where the evaluation looks.")
-        return torch.stack([image for _, image in present]), tuple(row for row, _ in present)
+
+def _pixels(reader: InputReader, chunk: Chunk, rows: Sequence[int]) -> dict[int, Array]:
+    """The stored images of `rows`, by row; without those of incomplete domains that aren't there."""
+    reader.open(chunk.item)
+    found = {row: reader.read(chunk.item, row) for row in rows}
+    return {row: pixels for row, pixels in found.items() if pixels is not None}
 
 
-def _labels(reader: InputReader, chunk: Chunk, rows: tuple[int, ...], device: str) -> Tensor | None:
-    """Their classes; None where one has none, or has attributes instead."""
+def _resized(found: Iterable[Array], size: tuple[int, int]) -> Tensor:
+    """(N, C, H, W) float in [-1, 1]."""
+    return torch.stack([to_unit(resize(pixels, size)) for pixels in found])
+
+
+def _maps(found: Iterable[Array], size: tuple[int, int], device: str) -> Maps:
+    levels = np.stack([resize_to_nearest(pixels, size) for pixels in found])
+    return Maps(torch.from_numpy(levels.astype(np.int64)).to(device), int(np.iinfo(levels.dtype).max))
+
+
+def _labels(reader: InputReader, chunk: Chunk, rows: Iterable[int], device: str) -> Tensor | None:
+    """Their classes, (N,) int64, or attributes, (N, A) float32; None where one has none."""
     labels: list[Label] = [reader.label(chunk.item, row) for row in rows]
-    classes = [label for label in labels if isinstance(label, int)]
-    return torch.tensor(classes, device=device) if len(classes) == len(rows) else None
+    return None if None in labels else torch.tensor(labels, device=device)
 
 
 def _on_cpu(rows: Rows) -> Rows:
     return {name: tensor.cpu() for name, tensor in rows.items()}
 
 
-def tools_for(choices: Sequence[Choice], pinned: Pinned | None, device: str | torch.device) -> list[Tools]:
-    """What each protocol looks through, loaded once.
+def tools_for(
+    choices: Sequence[Choice],
+    pinned: Mapping[Readers, Pinned],
+    labels: Sequence[str],
+    device: str | torch.device,
+) -> list[Tools]:
+    """What each protocol looks through, loaded once; `labels` are the data's.
 
     Raises:
-        SourceError: weights or classifier aren't there.
+        SourceError: weights or a classifier aren't there.
     """
-    classifier = load(pinned).to(device) if pinned else None
+    classifiers = {whose: load(one).to(device) for whose, one in pinned.items()}
+
+    def attribute(choice: Choice) -> Attribute | None:
+        if choice.attribute is None or choice.protocol.classifier is None:
+            return None
+        of_labels = labels.index(choice.attribute) if choice.attribute in labels else None
+        return Attribute(of_labels, pinned[choice.protocol.classifier].card.labels.index(choice.attribute))
+
     return [
         Tools(
             networks.network(choice.network).to(device) if choice.network else None,
-            classifier if choice.protocol.classifier else None,
+            classifiers[choice.protocol.classifier] if choice.protocol.classifier else None,
+            attribute(choice),
         )
         for choice in choices
     ]

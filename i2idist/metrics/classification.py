@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from i2idist.errors import ConfigError
 from i2idist.metrics import checks
@@ -49,22 +50,36 @@ def misclassification_rate(scores: Tensor, labels: Tensor) -> Tensor:
     return 1 - transfer_accuracy(scores, labels)
 
 
-def classifier_error(scores: Tensor, intended: Tensor) -> Tensor:
-    """The share of generated images of each class that are taken for another one.
+def errors_by_class(scores: Tensor, intended: Tensor) -> Tensor:
+    """What `classifier_error` needs of each input: whether it is of each class, and how wrongly it is read.
 
     Args:
-        scores: (N, classes) of generated images.
+        scores: (N, classes) or (N, K, classes) of generated images.
         intended: (N,) int64, the class that each should be of.
 
     Returns:
-        (classes,) float64 in [0, 1], NaN for a class of which there is no image: take `nanmean` for the mean error.
+        (N, 2 * classes) float64: for each class 1 in the row of its own inputs, then there the share of outputs that
+        are taken for another one.
 
     Raises:
         ConfigError: as `transfer_accuracy`.
     """
     wrong = misclassification_rate(scores, intended)
-    images = torch.bincount(intended, minlength=scores.shape[-1])
-    return torch.bincount(intended, weights=wrong, minlength=len(images)) / images
+    own = functional.one_hot(intended, scores.shape[-1]).double()
+    return torch.cat([own, own * wrong[:, None]], 1)
+
+
+def classifier_error(sums: Tensor) -> Tensor:
+    """The share of generated images of each class that are taken for another one.
+
+    Args:
+        sums: (..., 2 * classes), sums or means of `errors_by_class`'s rows.
+
+    Returns:
+        (..., classes) float64 in [0, 1], NaN for a class of which there is no image: take `nanmean` for the mean error.
+    """
+    images, wrong = sums.chunk(2, -1)
+    return wrong / images
 
 
 def confidence_drop(inputs: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:

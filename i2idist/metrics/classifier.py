@@ -1,9 +1,7 @@
-"""Whether a translated digit still reads as the digit that it came from, by a classifier of the target domain.
+"""A small classifier of real images, by which translations are read: of one class an image, or of several attributes.
 
-The classifier is trained on images of the target domain alone, and never sees a translation or an image of the source
-domain. So its agreement with the source labels measures both that a translation looks like the target domain and that
-it kept the content. Training images are distorted a little (turned, stretched, bent), since a digit written by hand
-has shapes that no font has; without that even a perfect recolouring of handwriting reads worse.
+It never sees a translation. Training images are distorted a little (turned, stretched, bent), since a digit written by
+hand has shapes that no font has; without that even a perfect recolouring of handwriting reads worse.
 """
 
 from __future__ import annotations
@@ -23,6 +21,7 @@ _PEAK_LR = 4e-3
 _AFFINE = (0.3, 0.2, 0.2, 0.35, 0.1, 0.1)  # largest turn (radians), stretches, slant, and shifts in half image sides
 _BEND = 0.12
 _BEND_CELLS = 5
+_SMOOTHING = 0.05
 
 
 class Classifier(nn.Module):
@@ -61,10 +60,10 @@ def train_classifier(
 
     Args:
         images: (N, C, H, W) float in [-1, 1], N at least 2.
-        labels: (N,) int64 in 0..classes-1.
+        labels: (N,) int64 in 0..classes-1; or (N, A) of 0 and 1, attributes, each with a logit of its own.
         epochs: passes over the images.
         seed: of initial weights and order.
-        classes: the number of classes.
+        classes: the number of classes, or of attributes.
         progress: told the fraction done, after every batch.
 
     Returns:
@@ -90,11 +89,19 @@ def train_classifier(
     for done, (rows, keys) in enumerate(batches, start=1):
         optimizer.zero_grad(set_to_none=True)
         logits = classifier(distorted(images[rows], keys))
-        torch.autograd.backward(functional.cross_entropy(logits, labels[rows], label_smoothing=0.05))
+        torch.autograd.backward(_loss(logits, labels[rows]))
         optimizer.step()
         schedule.step()
         progress(done / len(batches))
     return classifier.eval()
+
+
+def _loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy with a twentieth of the certainty taken back: of a softmax, or of a sigmoid for each attribute."""
+    if labels.dim() == 1:
+        return functional.cross_entropy(logits, labels, label_smoothing=_SMOOTHING)
+    smooth = labels.to(logits) * (1 - _SMOOTHING) + _SMOOTHING / 2
+    return functional.binary_cross_entropy_with_logits(logits, smooth)
 
 
 def distorted(images: Tensor, keys: Tensor) -> Tensor:
@@ -149,3 +156,24 @@ def label_agreement(classifier: Classifier, images: Tensor, labels: Tensor) -> f
         labels = labels.repeat_interleave(images.shape[1])
         images = images.flatten(0, 1)
     return (predict(classifier, images) == labels).double().mean().item()
+
+
+@torch.no_grad()
+def attribute_agreement(classifier: Classifier, images: Tensor, attributes: Tensor) -> Tensor:
+    """The share of images in which the classifier sees each attribute as it is given.
+
+    Args:
+        classifier: trained on attributes, in evaluation mode.
+        images: (N, C, H, W) float in [-1, 1].
+        attributes: (N, A) of 0 and 1.
+
+    Returns:
+        (A,) float64 in [0, 1].
+
+    Raises:
+        ConfigError: no image, or not one row an image.
+    """
+    if len(images) != len(attributes) or not len(images):
+        raise ConfigError(f"{len(attributes)} rows of attributes don't belong to {len(images)} images.")
+    logits = torch.cat([classifier(part) for part in torch.split(images, 256)])
+    return ((logits > 0) == (attributes > 0.5)).double().mean(0)

@@ -81,23 +81,54 @@ def kmmd(real: Tensor, fake: Tensor, *, sigma: float = 1.0) -> float:
             positive, or real samples that are all the same.
     """
     real, fake = _pair(real, fake, "KMMD", least=2)
+    kernel = gaussian(real, sigma)
+    within, across = _mean(kernel, real, real) + _mean(kernel, fake, fake), _mean(kernel, real, fake)
+    return math.sqrt(max(0.0, float(within - 2 * across)))
+
+
+def gaussian(real: Tensor, sigma: float = 1.0) -> Kernel:
+    """KMMD's kernel, with the scale that real features (N, F) set.
+
+    Raises:
+        ConfigError: a sigma that isn't positive, or real samples that are all the same or fewer than two.
+    """
+    real = checks.matrix(real, "KMMD", least=2)
     centre = real.mean(0)  # distances don't change, and lose no digits to a large common mean
-    real, fake = real - centre, fake - centre
     scale = 2 * float(real.var(0).sum())  # the mean of |x - x'|^2 over pairs of different samples
     if sigma <= 0 or scale <= 0:
         raise ConfigError(f"KMMD needs a positive sigma, not {sigma}, and real samples that differ.")
+    return lambda x, y: torch.exp(_squared_distances(x - centre, y - centre) / (-2 * sigma**2 * scale))
 
-    def gaussian(x: Tensor, y: Tensor) -> Tensor:
-        return torch.exp(_squared_distances(x, y) / (-2 * sigma**2 * scale))
 
-    within, across = _mean(gaussian, real, real) + _mean(gaussian, fake, fake), _mean(gaussian, real, fake)
-    return math.sqrt(max(0.0, float(within - 2 * across)))
+def polynomial(x: Tensor, y: Tensor) -> Tensor:
+    """KID's kernel, (x'y / F + 1)^3: (N, F), (M, F) -> (N, M)."""
+    return ((x @ y.T) / x.shape[1] + 1).pow(3)
+
+
+def influences(kernel: Kernel, x: Tensor, y: Tensor) -> Tensor:
+    """How much each sample of `x` moves the squared discrepancy of `x` and `y`, to first order and up to a constant.
+
+    Args:
+        kernel: of the discrepancy.
+        x: (N, F) features of one set.
+        y: (M, F) features of the other.
+
+    Returns:
+        (N,) float64.
+
+    Raises:
+        ConfigError: different features, numbers that aren't finite, or no sample.
+    """
+    x, y = _pair(x, y, "A discrepancy", least=1)
+    return 2 * checks.in_chunks(
+        len(x), _ROWS_AT_ONCE, lambda part: kernel(x[part], x).mean(1) - kernel(x[part], y).mean(1)
+    )
 
 
 def _unbiased(x: Tensor, y: Tensor) -> Tensor:
     """MMD^2 without the kernels of samples with themselves, of two sets of equal size n: a scalar."""
-    n, width = x.shape
-    of_x, of_y, across = (((a @ b.T) / width + 1).pow(3) for a, b in ((x, x), (y, y), (x, y)))
+    n = len(x)
+    of_x, of_y, across = (polynomial(a, b) for a, b in ((x, x), (y, y), (x, y)))
     others = of_x.sum() - of_x.trace() + of_y.sum() - of_y.trace()
     return others / (n * (n - 1)) - 2 * across.mean()
 

@@ -1,4 +1,4 @@
-"""Learned perceptual distances: LPIPS, its shift-tolerant variant, and the diversity measured with them.
+"""Learned perceptual distances: LPIPS and its shift-tolerant variant.
 
 Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", arXiv:1801.03924, and
 Ghildyal and Liu 2022, "Shift-tolerant Perceptual Similarity Metric", arXiv:2207.13686. The distance of two images is
@@ -10,12 +10,11 @@ The shift-tolerant weights are those that the package `stlpips-pytorch` 0.0.2 ca
 that needs packages that it doesn't declare. LPIPS itself runs through the package `lpips`.
 
 Small images: the shift-tolerant weights were trained on 64x64 patches, so images whose shorter side is below 64 are
-enlarged bilinearly until it is 64. The rule is part of `NAME`; numbers under different names don't compare.
+enlarged bilinearly until it is 64, see `enlarged`.
 """
 
 from __future__ import annotations
 
-import functools
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -25,14 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from i2idist import weights
-from i2idist.errors import ConfigError
-
-NAME = "st-lpips-alex-min64"
 MIN_SIDE = 64
 
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-_IMAGES_AT_ONCE = 64
 
 
 class PerceptualNetwork(nn.Module):
@@ -88,22 +82,18 @@ def _gaps(maps: Tensor, channel_weights: Tensor) -> Tensor:
     return gaps.clamp_min(0.0) / (maps.shape[2] * maps.shape[3])
 
 
-def blur_pool(x: Tensor) -> Tensor:
-    """Blur with a 3x3 binomial filter and drop every second pixel: (N, C, H, W) -> (N, C, (H+3)//2, (W+3)//2)."""
-    return _blurred(x, _binomial(x.shape[1]).to(x))
-
-
 def _binomial(channels: int) -> Tensor:
     row = torch.tensor([0.25, 0.5, 0.25])
     return (row[:, None] * row).repeat(channels, 1, 1, 1)
 
 
 def _blurred(x: Tensor, kernel: Tensor) -> Tensor:
+    """Every second pixel of a blurred image: (N, C, H, W) -> (N, C, (H+3)//2, (W+3)//2)."""
     return functional.conv2d(functional.pad(x, (2, 2, 2, 2), mode="reflect"), kernel, stride=2, groups=x.shape[1])
 
 
 class _BlurPool(nn.Module):
-    """`blur_pool` with the filter that the weight file holds."""
+    """Blurs with the 3x3 binomial filter that the weight file holds, and drops every second pixel."""
 
     filt: Tensor
 
@@ -200,29 +190,6 @@ class ShiftTolerantLPIPS(PerceptualNetwork):
         return [cast(Tensor, self.get_parameter(f"lin{i}.model.1.weight")) for i in range(len(self.net))]
 
 
-@functools.cache
-def load_network() -> ShiftTolerantLPIPS:
-    """The trained AlexNet variant on the CPU, in evaluation mode without gradients; read once a process.
-
-    Raises:
-        SourceError: the weight file is absent or altered.
-    """
-    network = ShiftTolerantLPIPS.alexnet().eval().requires_grad_(False)
-    network.load_state_dict(weights.read("stlpips-alex", "the perceptual metric"))
-    return network
-
-
-def prepare(images: Tensor) -> Tensor:
-    """Give grey images three channels, and enlarge small ones bilinearly to a shorter side of 64.
-
-    Raises:
-        ConfigError: images that have neither 1 nor 3 channels.
-    """
-    if images.shape[1] not in (1, 3):
-        raise ConfigError(f"{NAME} compares images of 1 or 3 channels, not {images.shape[1]}: choose three channels.")
-    return enlarged(images.expand(-1, 3, -1, -1), MIN_SIDE)
-
-
 def enlarged(images: Tensor, side: int) -> Tensor:
     """Images whose shorter side is below `side`, enlarged bilinearly until it is that long; others as they are."""
     height, width = images.shape[2:]
@@ -231,55 +198,3 @@ def enlarged(images: Tensor, side: int) -> Tensor:
     factor = side / min(height, width)
     size = (round(height * factor), round(width * factor))
     return functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
-
-
-def distance(x: Tensor, y: Tensor, network: PerceptualNetwork | None = None) -> Tensor:
-    """The ST-LPIPS distance of each pair of images; differentiable.
-
-    Args:
-        x: (N, C, H, W) float in [-1, 1], C being 1 or 3.
-        y: the same shape.
-        network: the trained network by default.
-
-    Returns:
-        (N,), >= 0 and 0 for equal images.
-
-    Raises:
-        ConfigError: channels other than 1 or 3.
-        SourceError: the weight file is absent or altered.
-    """
-    return (network or load_network()).distance(prepare(x), prepare(y))
-
-
-def _spread(images: Tensor, network: PerceptualNetwork) -> Tensor:
-    """Each input's mean distance over all pairs of its outputs: (N, K, C, H, W) -> (N,)."""
-    k = images.shape[1]
-    maps = [f.reshape(-1, k, *f.shape[1:]) for f in network.maps(prepare(images.flatten(0, 1)))]
-    # The squares of all K(K-1)/2 differences sum to K times the squares around the mean.
-    squares = [(f - f.mean(1, keepdim=True)).square().sum(1) * (2 / (k - 1)) for f in maps]
-    return network.weigh(squares)
-
-
-@torch.no_grad()
-def diversity(images: Tensor, network: PerceptualNetwork | None = None) -> float:
-    """How different the outputs for one input are: the mean over inputs of the mean ST-LPIPS over all K(K-1)/2 pairs.
-
-    Args:
-        images: (N, K, C, H, W) float in [-1, 1], the K outputs of each of N inputs, K >= 2.
-        network: the trained network by default.
-
-    Returns:
-        The diversity, >= 0; 0 where the code is ignored.
-
-    Raises:
-        ConfigError: fewer than two outputs an input, no input, or channels other than 1 or 3.
-        SourceError: the weight file is absent or altered.
-    """
-    if len(images) < 1 or images.shape[1] < 2:
-        raise ConfigError(
-            f"Diversity needs at least one input with two outputs, not {len(images)} with {images.shape[1]}: "
-            "translate with num_samples=2 or more."
-        )
-    network = network or load_network()
-    chunks = torch.split(images, max(1, _IMAGES_AT_ONCE // images.shape[1]))
-    return torch.cat([_spread(chunk, network) for chunk in chunks]).double().mean().item()

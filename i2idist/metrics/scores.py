@@ -66,6 +66,16 @@ def inception_score(probabilities: Tensor, *, splits: int = 10) -> Score:
     return Score(found.mean().item(), found.std(correction=0).item())
 
 
+def inception_influences(probabilities: Tensor, *, splits: int = 10) -> Tensor:
+    """How much each image moves the inception score, to first order and up to a constant: (N, classes) -> (N,).
+
+    The mean answer is where the divergence is least, so moving it counts for nothing: what remains is the image's own
+    divergence, times the score of its split.
+    """
+    parts = [divergences(part) for part in torch.tensor_split(probabilities, splits)]
+    return torch.cat([(part - part.mean()) * part.mean().exp() for part in parts])
+
+
 def conditional_inception_score(probabilities: Tensor) -> Tensor:
     """Each input's mean divergence of an output's answer from the mean answer over its outputs (MUNIT's CIS).
 

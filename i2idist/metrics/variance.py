@@ -7,6 +7,7 @@ features it carries that network's name.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Self
 
@@ -31,9 +32,10 @@ class Variances:
 
     @classmethod
     def of(cls, images: Tensor) -> Self:
-        """The variances of one batch, (N, ...)."""
-        variances = cls(images[0].numel() if len(images) else 0)
-        variances.update(images)
+        """The variances of one batch, (N, ...), which may be empty."""
+        variances = cls(math.prod(images.shape[1:]))
+        if len(images):
+            variances.update(images)
         return variances
 
     def update(self, images: Tensor) -> None:

@@ -13,10 +13,8 @@ from mlflow.exceptions import MlflowException
 
 from i2idist.tracking.page import described_dataset
 from i2idist.tracking.place import ABSENT, connect, experiment_id, mlflow_errors
-from i2idist.tracking.server import IDENTITY
+from i2idist.tracking.server import IDENTITY, METRICS_AT_ONCE
 from i2idist.tracking.settings import Tracking
-
-_METRICS = 1000  # what MLflow takes at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +56,8 @@ def log_values(values: Values, *, run_id: str | None, identity: str, name: str, 
         found = run_id if run_id and _is_known(client, run_id) else _own_run(client, uri, identity, name)
         now = int(time.time() * 1000)
         metrics = [Metric(key, value, now, values.step) for key, value in values.metrics.items()]
-        for start in range(0, len(metrics), _METRICS):
-            client.log_batch(found, metrics=metrics[start : start + _METRICS])
+        for start in range(0, len(metrics), METRICS_AT_ONCE):
+            client.log_batch(found, metrics=metrics[start : start + METRICS_AT_ONCE])
         dataset = Dataset(**described_dataset(values.dataset))
         client.log_inputs(found, [DatasetInput(dataset, [InputTag("mlflow.data.context", "evaluation")])])
         for path, text in values.files.items():

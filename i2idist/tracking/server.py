@@ -27,7 +27,8 @@ from i2idist.tracking.settings import chained, shown, without_password
 IDENTITY = "i2idist.id"
 """The tag by which a run is found again, whoever created it."""
 
-_METRICS, _PARAMS = 1000, 100  # what MLflow takes at once
+METRICS_AT_ONCE, _PARAMS = 1000, 100
+"""What MLflow takes at once."""
 _VALUE = 5000  # characters of a parameter or tag
 CONNECT_S = 3.0
 _PORTS = {"http": 80, "https": 443}
@@ -157,8 +158,8 @@ class Server:
 
     def _metrics(self, lines: Sequence[Line], known: _Known) -> None:
         metrics = [point for line in lines for point in _points(line, known.steps)]
-        for start in range(0, len(metrics), _METRICS):
-            self._client.log_batch(self.target.run_id, metrics=metrics[start : start + _METRICS])
+        for start in range(0, len(metrics), METRICS_AT_ONCE):
+            self._client.log_batch(self.target.run_id, metrics=metrics[start : start + METRICS_AT_ONCE])
 
     def _start(self, line: Line, known: _Known) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
@@ -219,8 +220,8 @@ def _batches(lines: Sequence[Line]) -> Iterator[list[Line]]:
     batch: list[Line] = []
     count = 0
     for line in lines:
-        points = len(line["values"]) if line["kind"] == "metrics" else _METRICS
-        if batch and (count + points > _METRICS or batch[0]["kind"] != "metrics"):
+        points = len(line["values"]) if line["kind"] == "metrics" else METRICS_AT_ONCE
+        if batch and (count + points > METRICS_AT_ONCE or batch[0]["kind"] != "metrics"):
             yield batch
             batch, count = [], 0
         batch.append(line)

@@ -8,7 +8,7 @@ import torch
 from i2idist.cli import main
 from i2idist.data.manifest import load_manifest
 from i2idist.errors import ConfigError, SourceError
-from i2idist.evaluate.classifiers import domain_of, load, of_domain, pin, train
+from i2idist.evaluate.classifiers import domains_of, load, of_domains, pin, train
 
 
 def test_the_command_trains_one_that_protocols_take(segan, digits, tmp_path, capsys):
@@ -47,19 +47,19 @@ def test_a_registered_one_is_pinned_by_its_version(segan, digits, tmp_path, monk
 
 
 def test_equal_seeds_give_equal_classifiers_and_the_cache_trains_once(digits, tmp_path):
-    url, domain = domain_of(digits, "b", "stored")
-    first, again = (train(url, domain, str(tmp_path / name), epochs=1) for name in ("a", "b"))
-    other = train(url, domain, str(tmp_path / "c"), epochs=1, seed=1)
+    url, domains = domains_of(digits, ["b"], "stored")
+    first, again = (train(url, domains, str(tmp_path / name), epochs=1) for name in ("a", "b"))
+    other = train(url, domains, str(tmp_path / "c"), epochs=1, seed=1)
     assert first.weights_sha256 == again.weights_sha256 != other.weights_sha256
     said = []
-    cached = [of_domain(url, domain, said.append, cache=str(tmp_path / "cache")) for _ in range(2)]
+    cached = [of_domains(url, domains, said.append, cache=str(tmp_path / "cache")) for _ in range(2)]
     assert cached[0] == cached[1]
     assert len(said) == 1
 
 
 def test_a_loaded_one_reads_as_the_trained_one(digits, tmp_path):
-    url, domain = domain_of(digits, "b", "stored")
-    train(url, domain, str(tmp_path), epochs=1)
+    url, domains = domains_of(digits, ["b"], "stored")
+    train(url, domains, str(tmp_path), epochs=1)
     classifier = load(pin(str(tmp_path)))
     assert not any(parameter.requires_grad for parameter in classifier.parameters())
     assert classifier(torch.zeros(2, 3, 16, 16)).shape == (2, len(load_manifest(digits).labels))
@@ -72,4 +72,4 @@ def test_what_is_no_classifier_is_refused(digits, tmp_path):
     with pytest.raises(SourceError, match="damaged"):
         pin(str(tmp_path))
     with pytest.raises(ConfigError, match="no domain 'x'"):
-        domain_of(digits, "x", "stored")
+        domains_of(digits, ["x"], "stored")

@@ -111,3 +111,37 @@ def test_the_command(segan, rival, digits, tmp_path, capsys):
 def test_one_model_is_no_comparison(segan, digits):
     with pytest.raises(ConfigError, match="1 models"):
         compare([segan], digits, [choose("edge-iou")], launcher="local")
+
+
+def test_reals_that_models_see_in_other_channels_are_looked_at_again(digits, tmp_path):
+    """A folder's pictures are read as each model's target has them."""
+    import dataclasses
+
+    from PIL import Image
+
+    from i2idist.data.manifest import load_manifest
+    from i2idist.evaluate import choose, evaluate
+    from i2idist.method import Domain
+    from i2idist.model import save
+    from tests.evaluate.toys import Config, Shift, grey
+
+    (tmp_path / "reals").mkdir()
+    for n in range(6):
+        Image.fromarray(grey(99, seed=n)).save(tmp_path / "reals" / f"{n}.png")
+    domains = load_manifest(digits).domains_for(None)
+    models = []
+    for channels in (3, 1):
+        own = dataclasses.replace(domains, images=(domains.a, Domain("b", channels, 16, 16)))
+        save(
+            str(tmp_path / str(channels)),
+            Shift(Config(channels=channels), own),
+            method_name="tests.evaluate.toys:Shift",
+            domains=own,
+        )
+        models.append(str(tmp_path / str(channels)))
+    choices, how = [choose("kmmd", inputs=6)], {"reference": str(tmp_path / "reals"), "launcher": "local"}
+    first = evaluate(models[0], digits, choices, **how)
+    beside = evaluate(models[1], digits, choices, beside=first, **how)
+    alone = evaluate(models[1], digits, choices, **how)
+    assert beside.records[0].estimate.value == alone.records[0].estimate.value
+    assert beside.records[0].name != first.records[0].name

@@ -11,8 +11,8 @@ from i2idist.data.settings import DataSettings
 from i2idist.errors import ConfigError, DataError, SourceError
 from i2idist.evaluate import choose, evaluate, table
 from i2idist.evaluate.classifiers import load as load_classifier
-from i2idist.evaluate.classifiers import of_domain, pin
-from i2idist.evaluate.job import chosen_places
+from i2idist.evaluate.classifiers import of_domains, pin
+from i2idist.evaluate.places import chosen_places
 from i2idist.evaluate.protocol import Sampling
 from i2idist.metrics import networks
 from i2idist.metrics.frechet import frechet_distance
@@ -64,7 +64,7 @@ def test_the_frechet_distance_is_to_all_real_images_of_the_target(segan, digits)
 def test_accuracy_is_read_by_a_pinned_classifier_of_the_target(segan, digits):
     (record,) = values(segan, digits, "accuracy")
     domains = load_manifest(digits).domains_for(None)
-    pinned = of_domain(digits, domains.b)
+    pinned = of_domains(digits, [domains.b])
     x, y = images(digits, "a", "test")
     predicted = load_classifier(pinned)(outputs_of(segan, x, list(range(len(x))), 1)[:, 0]).argmax(1)
     assert record.estimate.value == (predicted == y).double().mean().item()
@@ -163,7 +163,7 @@ def test_what_a_protocol_needs_and_is_not_there_is_named(segan, digits, tmp_path
 def test_a_damaged_classifier_is_refused(digits, tmp_path):
     import shutil
 
-    pinned = of_domain(digits, load_manifest(digits).domains_for(None).b)
+    pinned = of_domains(digits, [load_manifest(digits).domains_for(None).b])
     shutil.copytree(pinned.url, tmp_path / "c")
     copy = pin(str(tmp_path / "c"))
     (tmp_path / "c" / copy.card.weights).write_bytes(b"x")
@@ -181,3 +181,33 @@ def test_an_output_that_is_not_finite_names_its_input(segan, digits, tmp_path):
         save(str(tmp_path), method, method_name="segan", domains=translator.card.domains)
     with pytest.raises(DataError, match=r"isn't finite"):
         values(str(tmp_path), digits, "frechet", inputs=3)
+
+
+def test_names_differ_where_outputs_or_reals_are_seen_at_other_sizes(digits, tmp_path):
+    """Equal inputs, but outputs of another size or in other channels: no comparison."""
+    import dataclasses
+
+    from i2idist.method import Domain
+    from i2idist.model import save
+    from tests.evaluate.toys import Config, Shift
+
+    domains = load_manifest(digits).domains_for(None)
+    names = []
+    for number, target in enumerate((domains.b, Domain("b", 3, 32, 32), Domain("b", 3, 16, 16))):
+        own = dataclasses.replace(domains, images=(domains.a, target))
+        model = str(tmp_path / str(number))
+        save(model, Shift(Config(), own), method_name="tests.evaluate.toys:Shift", domains=own)
+        names.append(values(model, digits, "kmmd", inputs=4)[0].name)
+    assert names[0] == names[2] != names[1]
+
+
+def test_the_target_is_found_in_data_whose_domains_have_other_names(segan, digits, tmp_path):
+    from i2idist.data.pack import Sample, pack
+    from tests.evaluate.toys import grey
+
+    samples = [
+        Sample(f"{d}{n}", "test", {d: grey(99, 16, c, n)}) for d, c in (("pen", 1), ("wall", 3)) for n in range(4)
+    ]
+    pack(samples, str(tmp_path / "d"), name="d", role="unpaired", workers=1)
+    (record,) = values(segan, str(tmp_path / "d"), "kmmd", domain="pen")
+    assert record.conditions["reals"]["domain"] == "wall"

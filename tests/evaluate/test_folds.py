@@ -7,7 +7,8 @@ import torch
 
 from i2idist.errors import DataError
 from i2idist.evaluate import PROTOCOLS
-from i2idist.evaluate.folds import Frechet, MeanOverInputs, MeanVariance
+from i2idist.evaluate.folds import MeanOverInputs
+from i2idist.evaluate.set_folds import Frechet, MeanVariance
 from i2idist.metrics.frechet import frechet_distance
 from i2idist.metrics.moments import Moments
 
@@ -37,7 +38,7 @@ def test_memory_is_flat_in_the_number_of_images(fold, name):
             made.add(rows, False)
         return len(pickle.dumps(made))
 
-    assert size(320) < 1.2 * size(16)
+    assert size(640) < 1.2 * size(62)  # 3968 features: nearly as many as are kept at any time
 
 
 def _seen(chunk):

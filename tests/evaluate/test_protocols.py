@@ -10,8 +10,8 @@ from i2idist.cli import main
 from i2idist.data.manifest import load_manifest
 from i2idist.data.pack import Sample, pack
 from i2idist.errors import ConfigError
-from i2idist.evaluate import PROTOCOLS, choose, evaluate, folds
-from i2idist.evaluate.seen import Reals, Seen, Tools
+from i2idist.evaluate import PROTOCOLS, choose, evaluate, set_folds
+from i2idist.evaluate.seen import Maps, Reals, Seen, Tools
 from i2idist.metrics import networks, pixels
 from i2idist.metrics.critic import CriticTraining, independent_wasserstein
 from i2idist.model import load
@@ -98,15 +98,16 @@ def test_segmentation_and_depth_by_hand():
     places = torch.arange(1)
 
     def value(name, outputs, targets):
-        protocol = PROTOCOLS[name]
-        fold = protocol.fold()
-        fold.add(protocol.keep(Seen(targets, outputs[:, None], places, 0, None, targets), Tools()), False)
+        protocol, fold = PROTOCOLS[name], PROTOCOLS[name].fold()
+        levels = ((targets + 1) * 127.5).round().long()
+        seen = Seen(targets, outputs[:, None], places, 0, None, targets, Maps(levels, 255))
+        fold.add(protocol.keep(seen, Tools()), False)
         return fold.estimate(0)
 
     assert value("miou", maps, maps).value == 1
     found = value("miou", wrong, maps)
     assert found.value == pytest.approx((0.5 + 1 + 0.5) / 3)
-    assert found.details["global-accuracy"] == pytest.approx(0.75)
+    assert value("global-accuracy", wrong, maps).value == pytest.approx(0.75)
     assert found.details["iou-1"] == 1
     depths = torch.tensor([[[[0.2, 0.4], [0.8, -1.0]]]])
     assert value("depth", depths, depths).value == 1
@@ -173,7 +174,7 @@ def test_reals_give_the_features_of_the_network():
 def test_the_critic_sees_translations_that_are_not_real(monkeypatch):
     """Real images against themselves and against noise, through the protocol's own functions; trained shortly."""
     short = CriticTraining(steps=40, batch=16, width=8)
-    monkeypatch.setattr(folds, "independent_wasserstein", partial(independent_wasserstein, training=short))
+    monkeypatch.setattr(set_folds, "independent_wasserstein", partial(independent_wasserstein, training=short))
     protocol = PROTOCOLS["wasserstein"]
     generator = torch.Generator().manual_seed(0)
     flat = torch.full((40, 3, 16, 16), 0.5) + torch.randn(40, 3, 16, 16, generator=generator) * 0.05

@@ -101,3 +101,34 @@ def test_values_are_printed_before_an_mlflow_that_is_away_is_named(segan, digits
     captured = capsys.readouterr()
     assert "diversity-segan/" in captured.out
     assert "MLflow" in captured.err
+
+
+def test_the_catalog_finds_values_by_name_model_and_data(segan, digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("I2IDIST_CATALOG", f"sqlite:///{tmp_path}/catalog.db")
+    arguments = ["evaluate", segan, digits, "--protocol", "edge-iou", *FAST, "--offline", "--json"]
+    for _ in range(2):  # the same again is one row
+        assert ended(*arguments) == 0
+    (value,) = json.loads(capsys.readouterr().out.splitlines()[-1])["values"]
+    assert ended("ls", "evaluations", "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)["evaluations"]
+    assert (row["name"], row["value"], row["low"]) == (value["name"], value["value"], value["low"])
+    assert row["weights_sha256"] == value["model"]["weights_sha256"]
+    assert ended("show", value["name"], "--json") == 0
+    (shown,) = json.loads(capsys.readouterr().out)["found"]
+    assert shown["type"] == "evaluation"
+
+    def lineage(uri):
+        assert ended("lineage", uri, "--json") == 0
+        return json.loads(capsys.readouterr().out)
+
+    found = lineage(value["name"])
+    assert [link["kind"] for link in found["origins"]] == ["dataset", "model", "run"]
+    for uri in (segan, digits):
+        assert [(link["kind"], link["name"]) for link in lineage(uri)["uses"]] == [("evaluation", value["name"])]
+
+
+def test_without_a_catalog_none_is_made(segan, digits, tmp_path, monkeypatch):
+    monkeypatch.delenv("I2IDIST_CATALOG", raising=False)
+    monkeypatch.setenv("I2IDIST_RUNS", str(tmp_path / "runs"))
+    assert ended("evaluate", segan, digits, "--protocol", "edge-iou", *FAST, "--offline") == 0
+    assert not (tmp_path / "runs").exists()

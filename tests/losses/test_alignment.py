@@ -4,7 +4,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from torch import Tensor
 
 from i2idist.errors import ConfigError
-from i2idist.metrics.alignment import alignment, pairwise_alignment
+from i2idist.losses.alignment import alignment, alignment_terms
 
 
 def latents(seed: int) -> Tensor:
@@ -25,9 +25,9 @@ def test_length_does_not_count_and_direction_does() -> None:
 
 def test_every_two_modalities() -> None:
     modalities = {name: latents(seed) for seed, name in enumerate(("rgb", "depth", "segmentation"))}
-    found = pairwise_alignment(modalities)
-    assert list(found) == [("rgb", "depth"), ("rgb", "segmentation"), ("depth", "segmentation")]
-    assert torch.equal(found["depth", "segmentation"], alignment(latents(1), latents(2)))
+    found = alignment_terms(modalities)
+    assert list(found) == ["alignment/rgb-depth", "alignment/rgb-segmentation", "alignment/depth-segmentation"]
+    assert torch.equal(found["alignment/depth-segmentation"], alignment(latents(1), latents(2)))
 
 
 def test_what_can_not_be_is_refused() -> None:
@@ -39,4 +39,4 @@ def test_what_can_not_be_is_refused() -> None:
     with pytest.raises(ConfigError, match="not finite"):
         alignment(f, f * torch.nan)
     with pytest.raises(ConfigError, match="2 modalities"):
-        pairwise_alignment({"rgb": f})
+        alignment_terms({"rgb": f})
