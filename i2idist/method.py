@@ -66,7 +66,7 @@ class Domain:
 class Domains:
     """What a method is told about its data.
 
-    Paired and unpaired data have exactly two domains, source `a` and target `b`.
+    Paired and unpaired data have exactly two domains, source `a` and target `b`. Labelled data has one, and labels.
     """
 
     images: tuple[Domain, ...]
@@ -81,6 +81,15 @@ class Domains:
     def b(self) -> Domain:
         """The target domain."""
         return self.images[1]
+
+    def route(self, target: str | None = None) -> tuple[Domain, Domain]:
+        """The domains that a translation to `target` leads from and to; None: the first target.
+
+        From a to b, or back where the target is a. Labelled images stay in their one domain.
+        """
+        if len(self.images) == 1:
+            return self.a, self.a
+        return (self.b, self.a) if target == "a" else (self.a, self.b)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,10 +269,12 @@ class Method(nn.Module):
         group_size: samples of a batch that must stay on one worker.
         size_multiple: height and width must be multiples of this.
         code_dim: length of the latent code that `translate` takes; 0 where outputs depend on the input alone.
+        targets: what `translate` translates to, the usual one first: domains, or the labels of labelled data.
     """
 
     Config: ClassVar[type[Any]]
     paper: ClassVar[str]
+    targets: tuple[str, ...] = ("b",)
     group_size: int = 1
     size_multiple: int = 1
     code_dim: int = 0
@@ -328,7 +339,7 @@ class Method(nn.Module):
         Args:
             x: (N, C, H, W) float in [-1, 1].
             code: (N, code_dim) float, standard normal; None where `code_dim` is 0.
-            target: the domain to translate to, by name.
+            target: the domain or label to translate to, one of `targets`.
 
         Returns:
             (N, C', H, W) float in [-1, 1].

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from i2idist import storage
 from i2idist.errors import ConfigError, SourceError, nearest
-from i2idist.method import Domain, Domains, Method
+from i2idist.method import Domains, Method
 from i2idist.methods import load_method
 from i2idist.randomness import key_of, normal, sample_keys
 
@@ -82,7 +82,7 @@ class Translator:
         num_samples: int = 1,
         seed: int = 0,
         first_position: int = 0,
-        target: str = "b",
+        target: str | None = None,
         style_from: Tensor | None = None,
         batch_size: int = 64,
     ) -> Tensor:
@@ -94,7 +94,7 @@ class Translator:
             num_samples: K, where codes are drawn.
             seed: of the drawn codes.
             first_position: the first image's place in the stream of images that codes are keyed by.
-            target: the domain to translate to.
+            target: the domain or label to translate to, one of `targets`; None: the first.
             style_from: (C', H', W') float in [-1, 1], an image whose style all outputs take; for methods that can.
             batch_size: outputs computed at once.
 
@@ -106,7 +106,7 @@ class Translator:
             SizeError: the method can't process H x W.
         """
         self._check_images(images, target)
-        options = {"target": target, **self._style(style_from)}
+        options = {"target": target or self.targets[0], **self._style(style_from)}
         if codes is None:
             positions = torch.arange(first_position, first_position + len(images))
             codes = self.draw_codes(positions, num_samples, seed)
@@ -140,9 +140,10 @@ class Translator:
             )
         return draw_codes(positions, num_samples, seed, self.card.code_dim)
 
-    def source(self, target: str = "b") -> Domain:
-        """The domain that images are translated from."""
-        return self.card.domains.b if target == "a" else self.card.domains.a
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What images can be translated to, the usual one first: domains, or labels."""
+        return self.method.targets
 
     @property
     def takes_style(self) -> bool:
@@ -154,8 +155,8 @@ class Translator:
             raise ConfigError(f"{self.card.method} takes no style from an image: leave style_from out.")
         return {} if style_from is None else {"style_from": style_from}
 
-    def _check_images(self, images: Tensor, target: str) -> None:
-        domain = self.source(target)
+    def _check_images(self, images: Tensor, target: str | None) -> None:
+        domain, _ = self.card.domains.route(target)
         if images.dim() != 4 or images.shape[1] != domain.channels or not len(images):
             raise ConfigError(
                 f"This model takes images (N, {domain.channels}, H, W) of domain '{domain.name}', N at least 1, "

@@ -95,11 +95,11 @@ def encode_image(image: Tensor, where: str) -> str:
     return base64.b64encode(data).decode()
 
 
-def _style(translator: Translator, text: str, target: str) -> Tensor:
+def _style(translator: Translator, text: str, target: str | None) -> Tensor:
     if not translator.takes_style:
         raise ConfigError(f"{translator.card.method} takes no style from an image: leave style_from out.")
-    domains = translator.card.domains
-    return decode_image(text, domains.a if target == "a" else domains.b, "style_from")
+    _, domain = translator.card.domains.route(target)
+    return decode_image(text, domain, "style_from")
 
 
 def translate_images(
@@ -108,7 +108,7 @@ def translate_images(
     *,
     num_samples: int = 1,
     seed: int = 0,
-    target: str = "b",
+    target: str | None = None,
     style_from: str | None = None,
 ) -> list[list[str]]:
     """Translate images of any sizes that the model can process, each with `num_samples` codes.
@@ -118,7 +118,7 @@ def translate_images(
         images: base64 of PNG or JPEG files.
         num_samples: codes for each image, keyed by `seed` and the image's place in the list.
         seed: of the codes.
-        target: the domain to translate to.
+        target: the domain or label to translate to; None: the model's first.
         style_from: base64 of an image of the target domain whose style is taken, for methods that can.
 
     Returns:
@@ -128,7 +128,8 @@ def translate_images(
         SampleError: an image that can't be used; says which one, and why.
         ConfigError: options that the model doesn't take, or more output than a request may ask for.
     """
-    inputs = [decode_image(text, translator.source(target), f"Image {n}") for n, text in enumerate(images)]
+    source, _ = translator.card.domains.route(target)
+    inputs = [decode_image(text, source, f"Image {n}") for n, text in enumerate(images)]
     if not inputs:
         raise ConfigError("There are no images to translate: send at least one.")
     wanted = num_samples * sum(x.shape[1] * x.shape[2] for x in inputs)

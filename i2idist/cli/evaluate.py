@@ -26,7 +26,9 @@ Samples = Annotated[int | None, typer.Option(min=1, help="Outputs an input, like
 Seed = Annotated[int | None, typer.Option(help="Of inputs, codes and resampling, likewise.")]
 Split = Annotated[str | None, typer.Option(help="Of the inputs. Default: test, else all.")]
 Domain = Annotated[str | None, typer.Option(help="Of the inputs. Default: the model's source.")]
-Target = Annotated[Literal["a", "b"], typer.Option(help="Translate to b; to a, where the method goes both ways.")]
+Target = Annotated[
+    str | None, typer.Option(help="Translate to this domain (b, or a) or label. Default: the model's first.")
+]
 Reference = Annotated[str | None, typer.Option(help="Real images of the target. Default: all of the dataset's.")]
 Classifier = Annotated[
     str | None, typer.Option(help="A saved classifier of the target. Default: one that is trained on first use.")
@@ -56,7 +58,7 @@ def evaluate(
     seed: Seed = None,
     split: Split = None,
     domain: Domain = None,
-    target: Target = "b",
+    target: Target = None,
     reference: Reference = None,
     classifier: Classifier = None,
     size: Size = "trained",
@@ -113,7 +115,7 @@ def compare(
     seed: Seed = None,
     split: Split = None,
     domain: Domain = None,
-    target: Target = "b",
+    target: Target = None,
     reference: Reference = None,
     classifier: Classifier = None,
     size: Size = "trained",
@@ -193,7 +195,7 @@ def _choices(
     return [choose(text, network=network, inputs=inputs, samples=samples, seed=seed) for text in protocols]
 
 
-def _options(target: Any, size: str, batch_size: int, threads: int, device: Any) -> Options:
+def _options(target: str | None, size: str, batch_size: int, threads: int, device: Any) -> Options:
     from i2idist.translate import Options
 
     return Options(target=target, size=parse_size(size), batch_size=batch_size, threads=threads, device=device)

@@ -22,11 +22,6 @@ class _Launcher(StrEnum):
     LOCAL = "local"
 
 
-class _Target(StrEnum):
-    A = "a"
-    B = "b"
-
-
 class _Device(StrEnum):
     AUTO = "auto"
     CPU = "cpu"
@@ -41,7 +36,9 @@ def translate(
     seed: Annotated[int, typer.Option(help="Seed of the codes.")] = 0,
     split: Annotated[str | None, typer.Option(help="One split. Default: all of them.")] = None,
     domain: Annotated[str | None, typer.Option(help="The dataset's domain to read. Default: the model's.")] = None,
-    target: Annotated[_Target, typer.Option(help="Translate to b; to a, where the method goes both ways.")] = _Target.B,
+    target: Annotated[
+        str | None, typer.Option(help="Translate to this domain (b, or a) or label. Default: the model's first.")
+    ] = None,
     size: Annotated[
         str,
         typer.Option(help="Resize to 128, or 128x96 for height x width; trained: as in training; stored: as it is."),
@@ -64,7 +61,7 @@ def translate(
     options = Options(
         num_samples=num_samples,
         seed=seed,
-        target=target.value,
+        target=target,
         size=parse_size(size),
         batch_size=batch_size,
         threads=threads,

@@ -178,7 +178,7 @@ def _check_translation(values: Values) -> None:
     if is_generated(url):
         parse(url)
     elif storage.exists(storage.join(url, FILE_NAME)):
-        source = domains.a if values["target"] == "b" else domains.b
+        source, _ = domains.route(values["target"])
         find_inputs(url, source, split=values["split"], domain=values["domain"])
     elif not storage.exists(url):
         raise DataError(f"There is nothing to translate at {url}.")

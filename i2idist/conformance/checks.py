@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -143,39 +144,42 @@ def checkpoints_without_pickle(case: Case, pool: WorkerPool) -> list[str]:
 
 
 def translation_is_a_function(case: Case, pool: WorkerPool) -> list[str]:
-    """`translate` keeps size and range and depends on (input, code) alone."""
+    """`translate` keeps size and range and depends on (input, code) alone, whatever the target."""
     trainer = _trainer(case, "float32")
     method = trainer.method
-    with torch.no_grad():
-        return _translation_problems(case, method)
-
-
-def _translation_problems(case: Case, method: Method) -> list[str]:
-    x, code = _inputs(case, method, range(6))
-    before = {n: t.clone() for n, t in method.state_dict().items()}
-    y = method.translate(x, code)
     problems = []
-    target = case.domains.b if len(case.domains.images) > 1 else case.domains.a
-    if y.shape != (6, target.channels, *case.size):
-        problems.append(
-            f"translate gives {list(y.shape)} for 6 images to {target.channels}x{case.size[0]}x{case.size[1]}"
-        )
+    with torch.no_grad():
+        for target in method.targets:
+            method.train()
+            problems += [f"target {target}: {problem}" for problem in _translation_problems(case, method, target)]
+    return problems
+
+
+def _translation_problems(case: Case, method: Method, target: str) -> list[str]:
+    x, code = _inputs(case, method, range(6))
+    translate = functools.partial(method.translate, target=target)
+    before = {n: t.clone() for n, t in method.state_dict().items()}
+    y = translate(x, code)
+    problems = []
+    channels = case.domains.route(target)[1].channels
+    if y.shape != (6, channels, *case.size):
+        problems.append(f"translate gives {list(y.shape)} for 6 images to {channels}x{case.size[0]}x{case.size[1]}")
     if not bool((y.abs() <= 1).all()):
         problems.append(f"translate leaves [-1, 1]: {float(y.min()):.4g} to {float(y.max()):.4g}")
-    if not torch.equal(y, method.translate(x, code)):
+    if not torch.equal(y, translate(x, code)):
         problems.append("translate twice on the same batch differs")
     order = torch.tensor([3, 1, 5, 0, 2, 4])
-    if not torch.equal(method.translate(x[order], None if code is None else code[order]), y[order]):
+    if not torch.equal(translate(x[order], None if code is None else code[order]), y[order]):
         problems.append("translate depends on a sample's place in the batch")
-    alone = torch.cat([method.translate(x[i : i + 1], None if code is None else code[i : i + 1]) for i in range(6)])
+    alone = torch.cat([translate(x[i : i + 1], None if code is None else code[i : i + 1]) for i in range(6)])
     if not torch.allclose(alone, y, rtol=0, atol=1e-6):
         problems.append(f"translate depends on the batch: off by {float((alone - y).abs().max()):.2g} one at a time")
     method.eval()
-    if not torch.equal(y, method.translate(x, code)):
+    if not torch.equal(y, translate(x, code)):
         problems.append("translate depends on train() or eval()")
     if any(not torch.equal(before[n], t) for n, t in method.state_dict().items()):
         problems.append("translate changes the method's state")
-    if code is not None and torch.equal(y, method.translate(x, -code)):
+    if code is not None and torch.equal(y, translate(x, -code)):
         problems.append("translate ignores the code")
     return problems
 
@@ -199,7 +203,7 @@ def _size_problems(case: Case) -> list[str]:
     """Train and translate at the case's size."""
     trainer = _trainer(case, "float32")
     with torch.no_grad():
-        y = trainer.method.translate(*_inputs(case, trainer.method, range(2)))
+        y = trainer.method.translate(*_inputs(case, trainer.method, range(2)), target=trainer.method.targets[0])
     height, width = case.size
     return [] if y.shape[2:] == case.size else [f"{height}x{width} is translated to {y.shape[2]}x{y.shape[3]}"]
 

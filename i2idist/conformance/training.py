@@ -35,8 +35,10 @@ class Case:
 
     @property
     def domains(self) -> Domains:
-        """Two domains of coloured images, so that losses which compare them take part; two labels."""
-        return Domains((Domain("a", 3, *self.size), Domain("b", 3, *self.size)), labels=("first", "second"))
+        """Two domains of coloured images, so that losses which compare them take part; or one, and three labels."""
+        if issubclass(load_method(self.method).batch_type(self.config), Paired | Unpaired):
+            return Domains((Domain("a", 3, *self.size), Domain("b", 3, *self.size)))
+        return Domains((Domain("image", 3, *self.size),), labels=("first", "second", "third"))
 
     def build(self) -> Method:
         """The method with parameters that depend on nothing but the case."""
@@ -69,10 +71,10 @@ def make_batch(kind: type[Batch], domains: Domains, positions: Tensor) -> Batch:
     if issubclass(kind, Paired | Unpaired):
         return kind(positions=positions, a=images(domains.a), b=images(domains.b))
     if issubclass(kind, Images):
-        return kind(positions=positions, x=images(domains.b))
+        return kind(positions=positions, x=images(domains.a))
     if issubclass(kind, Labelled):
-        y = words(sample_keys(key_of(SEED, "label"), positions), 1)[:, 0] % max(1, len(domains.labels))
-        return kind(positions=positions, x=images(domains.b), y=y)
+        y = words(sample_keys(key_of(SEED, "label"), positions), 1)[:, 0] % len(domains.labels)
+        return kind(positions=positions, x=images(domains.a), y=y)
     raise ConfigError(f"The conformance suite can't make up batches of {kind.__name__}.")
 
 

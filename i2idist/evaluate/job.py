@@ -9,9 +9,6 @@ import dataclasses
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
 
 from i2idist import storage
 from i2idist.data.generated import resolve
@@ -171,9 +168,8 @@ def make_evaluation(
         raise ConfigError(f"Name a protocol to evaluate by. Known: {', '.join(PROTOCOLS)}.")
     if options.size == "stored":
         raise ConfigError("Protocols compare images of one size: use size=trained, or a height and width.")
-    found, _ = pin_model(model_uri)
-    options = dataclasses.replace(options, device=resolved_device(options.device))
-    job = _job(found, _resolved(dataset_url), options, split, domain)
+    found, translator = pin_model(model_uri)
+    job = _job(found, _resolved(dataset_url), options.resolved(translator), split, domain)
     return evaluation_of(job, choices, reference=reference, classifier=classifier, say=say)
 
 
@@ -231,20 +227,13 @@ def _total(inputs: Inputs) -> int:
     return sum(item.count for item in inputs.items)
 
 
-def resolved_device(device: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
-    """What `auto` means here."""
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def _resolved(url: str) -> str:
     """The dataset's folder, under a name that workers know it by."""
     return absolute(resolve(url))
 
 
 def _job(model: Model, url: str, options: Options, split: str | None, domain: str | None) -> Job:
-    source = model.card.domains.a if options.target == "b" else model.card.domains.b
+    source, _ = model.card.domains.route(options.target)
     packed = storage.exists(storage.join(url, FILE_NAME))
     if split is None and packed and _USUAL_SPLIT in load_manifest(url).splits:
         split = _USUAL_SPLIT

@@ -68,7 +68,9 @@ def evaluation_in_training(
         I2IError: as `make_evaluation`.
     """
     card = ModelCard(FORMAT_VERSION, name, {}, domains, method.code_dim, "", "")
-    options = Options(threads=torch.get_num_threads(), device="cuda" if device.type == "cuda" else "cpu")
+    options = Options(
+        threads=torch.get_num_threads(), device="cuda" if device.type == "cuda" else "cpu", target=method.targets[0]
+    )
     inputs = find_inputs(absolute(url), domains.a, split=SPLIT)
     job = Job(Model("", name, None, None, card), inputs, options, "", 0)
     return evaluation_of(job, choices_of(training), cache=cache)
@@ -116,14 +118,16 @@ class _Forward:
     """Translates with the method as it is, in the same batches as its saved model."""
 
     def __init__(self, method: Method, options: Options) -> None:
-        self._method, self._batch_size = method, options.batch_size
+        self._method, self._batch_size, self._target = method, options.batch_size, method.targets[0]
 
     def __call__(self, images: Tensor, positions: Tensor, num_samples: int, seed: int) -> Tensor:
         parameter = next(self._method.parameters())
         codes = draw_codes(positions, num_samples, seed, self._method.code_dim).flatten(0, 1)
         images, codes = images.to(parameter), codes.to(parameter)
         outputs = [
-            self._method.translate(images[pairs // num_samples], codes[pairs] if self._method.code_dim else None)
+            self._method.translate(
+                images[pairs // num_samples], codes[pairs] if self._method.code_dim else None, target=self._target
+            )
             for pairs in torch.split(torch.arange(len(codes)), self._batch_size)
         ]
         together = torch.cat(outputs).float().cpu()

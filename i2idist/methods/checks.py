@@ -42,13 +42,15 @@ def check_probability(key: str, value: float) -> None:
 
 
 def check_target(target: str, known: Sequence[str]) -> None:
-    """Refuse a domain that the method doesn't translate to.
+    """Refuse a domain or label that the method doesn't translate to.
 
     Raises:
         ConfigError: names those it does.
     """
     if target not in known:
-        raise ConfigError(f"target is '{target}', but this method translates to {' or '.join(known)} only.")
+        raise ConfigError(
+            f"target is '{target}', but this method translates to {' or '.join(known)} only.{nearest(target, known)}"
+        )
 
 
 def check_equal_sizes(domains: Domains, what: str) -> None:

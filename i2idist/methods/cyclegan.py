@@ -100,6 +100,7 @@ class CycleGAN(Method):
 
     Config = CycleGANConfig
     paper = "Zhu et al. 2017, Unpaired Image-to-Image Translation using Cycle-Consistent Networks (arXiv:1703.10593)"
+    targets = ("b", "a")
     config: CycleGANConfig
 
     def __init__(self, config: CycleGANConfig, domains: Domains) -> None:
@@ -229,7 +230,7 @@ class CycleGAN(Method):
 
     def translate(self, x: Tensor, code: Tensor | None = None, *, target: str = "b") -> Tensor:
         """G(x), or F(x) for target `a`; see `Method.translate`."""
-        check_target(target, ("b", "a"))
+        check_target(target, self.targets)
         self._check_size(*x.shape[2:])
         z = noise = None
         if self.code_dim:

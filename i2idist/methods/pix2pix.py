@@ -168,7 +168,7 @@ class Pix2Pix(Method):
 
     def translate(self, x: Tensor, code: Tensor | None = None, *, target: str = "b") -> Tensor:
         """G(x) with dropout masks drawn by the code; see `Method.translate`."""
-        check_target(target, ("b",))
+        check_target(target, self.targets)
         check_size(x.shape[2], x.shape[3], self.size_multiple, "Pix2pix")
         noise = Noise(content_keys(require_code(code, x, 1))) if self.config.dropout else None
         with evaluating(self.G):

@@ -280,7 +280,7 @@ class SEGAN(Method):
 
     def translate(self, x: Tensor, code: Tensor | None = None, *, target: str = "b") -> Tensor:
         """b_hat = G(a, z); see `Method.translate`."""
-        check_target(target, ("b",))
+        check_target(target, self.targets)
         self._check_size(*x.shape[2:])
         b_hat: Tensor = self.G(x, require_code(code, x, self.code_dim))
         return b_hat

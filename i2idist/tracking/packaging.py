@@ -84,7 +84,7 @@ def signature() -> ModelSignature:
     params = [
         ParamSpec("num_samples", DataType.long, 1),
         ParamSpec("seed", DataType.long, 0),
-        ParamSpec("target", DataType.string, "b"),
+        ParamSpec("target", DataType.string, None),
         ParamSpec("style_from", DataType.string, None),
     ]
     return ModelSignature(

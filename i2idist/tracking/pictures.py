@@ -28,7 +28,7 @@ class Pictures:
         self._batch: Batch | None = None
 
     def grid(self, trainer: Trainer) -> Image:
-        """A row for each input: the input, its translations, and the target where it is known.
+        """A row for each input: the input, its translations (to each label), and the target where it is known.
 
         Raises:
             ConfigError: images that can't be shown, being neither grey nor coloured.
@@ -36,8 +36,11 @@ class Pictures:
         """
         method, batch = trainer.method, self._inputs(trainer)
         codes = self._codes(method, CODES)
-        outputs = _translate(trainer, _sources(batch), codes)
+        targets = method.targets if isinstance(batch, Labelled) else method.targets[:1]
+        outputs = torch.cat([_translate(trainer, _sources(batch), codes, target) for target in targets], dim=1)
         columns = [f"code {k + 1}" for k in range(CODES)] if method.code_dim else ["output"]
+        if isinstance(batch, Labelled):
+            columns = [f"{target}, {column}" for target in targets for column in columns]
         if isinstance(batch, Paired):
             outputs, columns = torch.cat([outputs, batch.b[:, None].to(outputs)], dim=1), [*columns, "target"]
         return sheet(_sources(batch), outputs, title=f"{trainer.images:,} images", columns=columns)
@@ -48,7 +51,7 @@ class Pictures:
             return None
         x = _sources(self._inputs(trainer))
         ends = self._codes(trainer.method, 2)
-        outputs = _translate(trainer, x, interpolated_codes(ends[0], ends[1], STEPS))
+        outputs = _translate(trainer, x, interpolated_codes(ends[0], ends[1], STEPS), trainer.method.targets[0])
         return sheet(x, outputs, title="Between two codes", columns=interpolation_headers(STEPS))
 
     def _inputs(self, trainer: Trainer) -> Batch:
@@ -73,11 +76,11 @@ def _sources(batch: Batch) -> Tensor:
     return batch.x
 
 
-def _translate(trainer: Trainer, x: Tensor, codes: Tensor) -> Tensor:
+def _translate(trainer: Trainer, x: Tensor, codes: Tensor, target: str) -> Tensor:
     """Every input with every code: (N, C, H, W), (K, Z) -> (N, K, C', H', W')."""
     method, count = trainer.method, len(codes)
     inputs = x.repeat_interleave(count, dim=0)
     code = codes.repeat(len(x), 1).to(x) if method.code_dim else None
     with as_saved(trainer):
-        outputs = method.translate(inputs, code)
+        outputs = method.translate(inputs, code, target=target)
     return outputs.float().reshape(len(x), count, *outputs.shape[1:])

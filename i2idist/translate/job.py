@@ -38,7 +38,7 @@ class Options:
     Attributes:
         num_samples: codes for each image.
         seed: of the codes, which are keyed by (seed, sample, place in the split).
-        target: the domain to translate to: `b`, or `a` for methods that go both ways.
+        target: the domain or label to translate to, one of the model's; None: its first.
         size: (height, width) that images are resized to; `trained`: the model's; `stored`: each keeps its own.
         batch_size: images, and outputs, that are computed at once.
         threads: threads of each worker. One by default: then neither cores nor workers change the bits.
@@ -47,7 +47,7 @@ class Options:
 
     num_samples: int = 1
     seed: int = 0
-    target: Literal["a", "b"] = "b"
+    target: str | None = None
     size: tuple[int, int] | Literal["trained", "stored"] = "trained"
     batch_size: int = 16
     threads: int = 1
@@ -62,12 +62,17 @@ class Options:
         for name in ("num_samples", "batch_size", "threads"):
             if vars(self)[name] < 1:
                 raise ConfigError(f"{name} is {vars(self)[name]}: it must be at least 1.")
-        if self.target not in ("a", "b"):
-            raise ConfigError(f"target is {self.target!r}: it is 'b', or 'a' for methods that go both ways.")
         if self.device not in ("auto", "cpu", "cuda"):
             raise ConfigError(f"device is {self.device!r}: it is 'auto', 'cpu' or 'cuda'.")
         if isinstance(self.size, tuple) and min(self.size) < 1:
             raise ConfigError(f"size is {self.size}: heights and widths are at least 1.")
+
+    def resolved(self, translator: Translator) -> Options:
+        """A copy in which device and target stand for what they mean here, and with this model."""
+        device = self.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return dataclasses.replace(self, device=device, target=self.target or translator.targets[0])
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ class Job:
     Attributes:
         model: the model.
         inputs: what is translated.
-        options: device resolved.
+        options: device and target resolved.
         out: the folder that job folders go into.
         max_errors: bad inputs that are put up with; no part of the digest.
     """
@@ -116,14 +121,12 @@ class Job:
     @property
     def source(self) -> Domain:
         """The domain that is translated from."""
-        domains = self.model.card.domains
-        return domains.a if self.options.target == "b" else domains.b
+        return self.model.card.domains.route(self.options.target)[0]
 
     @property
     def target(self) -> Domain:
         """The domain that is translated to."""
-        domains = self.model.card.domains
-        return domains.b if self.options.target == "b" else domains.a
+        return self.model.card.domains.route(self.options.target)[1]
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -208,9 +211,8 @@ def make_job(
     if max_errors < 0:
         raise ConfigError(f"max_errors is {max_errors}: it must be 0 or more.")
     found, translator = pin_model(model_uri)
-    if options.device == "auto":
-        options = dataclasses.replace(options, device="cuda" if torch.cuda.is_available() else "cpu")
-    source = found.card.domains.a if options.target == "b" else found.card.domains.b
+    options = options.resolved(translator)
+    source, _ = found.card.domains.route(options.target)
     inputs = find_inputs(absolute(dataset_url), source, split=split, domain=domain)
     job = Job(found, inputs, options, absolute(out_url), max_errors)
     if not inputs.items:

@@ -169,7 +169,13 @@ def _pack(name: str, parameters: Parameters, dest: str, progress: Progress | Non
     generator = GENERATED[name]
     samples = generator.samples(parameters)
     return pack(
-        samples, dest, name=name, role=generator.role, domains=("a", "b"), labels=generator.labels, progress=progress
+        samples,
+        dest,
+        name=name,
+        role=generator.role,
+        domains=generator.domains,
+        labels=generator.labels,
+        progress=progress,
     )
 
 

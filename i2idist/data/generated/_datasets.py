@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from i2idist.data.generated import digits, edges, maps
+from i2idist.data.generated import digits, edges, maps, shapes
 from i2idist.data.generated._draws import rng_of
 from i2idist.data.manifest import Role
 from i2idist.data.pack import Sample
@@ -46,6 +46,7 @@ class Generator:
         labels: names of the classes; empty where samples have no label.
         revision: raised whenever the same parameters would give other pictures, so that stale caches aren't used.
         samples: the samples for given parameters, in the order of packing.
+        domains: names of the kinds of images.
     """
 
     summary: str
@@ -54,6 +55,7 @@ class Generator:
     labels: tuple[str, ...]
     revision: int
     samples: Callable[[Parameters], Iterator[Sample]]
+    domains: tuple[str, ...] = ("a", "b")
 
 
 def _digit_samples(parameters: Parameters) -> Iterator[Sample]:
@@ -82,6 +84,14 @@ def _map_samples(parameters: Parameters) -> Iterator[Sample]:
             yield Sample(f"{place:06d}", split, {"a": a, "b": b})
 
 
+def _shape_samples(parameters: Parameters) -> Iterator[Sample]:
+    for split, count in parameters.splits().items():
+        for place in range(count):
+            label = place % len(shapes.COLOURS)
+            image, _ = shapes.picture((parameters.seed, "shapes", split, place), parameters.size, label)
+            yield Sample(f"{place:06d}", split, {"image": image}, label)
+
+
 GENERATED: dict[str, Generator] = {
     "digits": Generator(
         summary="handwritten digits <-> street-style digits, unpaired",
@@ -106,6 +116,15 @@ GENERATED: dict[str, Generator] = {
         labels=(),
         revision=2,
         samples=_map_samples,
+    ),
+    "shapes": Generator(
+        summary="objects in many shades of red, yellow, green or blue, labelled with the colour",
+        role="labelled",
+        counts={"train": 2000, "val": 100, "test": 400},
+        labels=tuple(shapes.COLOURS),
+        revision=1,
+        samples=_shape_samples,
+        domains=("image",),
     ),
 }
 """Generated datasets by name."""
