@@ -215,7 +215,7 @@ def test_the_same_object_in_another_colour_keeps_its_outline_and_floor():
     for place in range(8):
         pictures, families = zip(*(shapes.picture(("car", place), (48, 48), label) for label in range(4)), strict=True)
         assert len(set(families)) == 1
-        varies = np.ptp(np.stack(pictures).astype(int), 0).max(1 + 1) > 12
+        varies = np.ptp(np.stack(pictures).astype(int), 0).max(2) > 12
         inside = ndimage.binary_dilation(ndimage.binary_fill_holes(varies), iterations=3)
         assert 0.1 < varies.mean() < 0.6
         assert np.ptp(np.stack(pictures).astype(int), 0)[~inside].max() <= 6

@@ -82,11 +82,11 @@ def painted(
         paint.polygon(points, fill=(r, g, b), outline=(r * 3 // 5, g * 3 // 5, b * 3 // 5), width=scale // 2)
         cover.polygon(points, fill=255)
     inside = shrink(mask, size)[..., None]
-    ground = (1.0 - inside) * _floor(inside[..., 0]) * np.array(floor, dtype=np.float32)
-    return to_bytes(shrink(canvas, size) * _light(rng, inside[..., 0], size) + ground)
+    ground = (1.0 - inside) * floor(inside[..., 0]) * np.array(floor, dtype=np.float32)
+    return to_bytes(shrink(canvas, size) * light(rng, inside[..., 0], size) + ground)
 
 
-def _light(rng: Rng, inside: Floats, size: tuple[int, int]) -> Floats:
+def light(rng: Rng, inside: Floats, size: tuple[int, int]) -> Floats:
     """Light from above with a soft highlight and a faint grain: (H, W, 1) factors."""
     from scipy import ndimage
 
@@ -96,7 +96,7 @@ def _light(rng: Rng, inside: Floats, size: tuple[int, int]) -> Floats:
     return np.asarray(light, dtype=np.float32)[..., None]
 
 
-def _floor(inside: Floats) -> Floats:
+def floor(inside: Floats) -> Floats:
     """Evenly lit, with the object's blurred shadow below it: (H, W, 1)."""
     from scipy import ndimage
 
