@@ -214,20 +214,38 @@ def _size(text: str) -> tuple[int, int]:
     return int(sides[0]), int(sides[-1])
 
 
+def _choice(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--choose is {text!r}; write KEY=VALUE.")
+    return key, value
+
+
 @app.command()
 def generate(
-    name: Annotated[str, typer.Argument(help="digits, edges or maps.")],
+    name: Annotated[str, typer.Argument(help="digits, edges, maps, textures, ...")],
     dest: Annotated[str, typer.Argument(help="Where the dataset goes: an empty or absent folder.")],
     size: Annotated[str, typer.Option(help="Pixels: 32, or 64x96 for height x width.")] = "32",
     train: Annotated[int | None, typer.Option(min=0, help="Training samples.")] = None,
     val: Annotated[int | None, typer.Option(min=0, help="Validation samples.")] = None,
     test: Annotated[int | None, typer.Option(min=0, help="Test samples.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Other seeds give other samples.")] = 0,
+    choose: Annotated[list[str] | None, typer.Option(help="The dataset's own parameters: bias=colour.")] = None,
     as_json: Json = False,
 ) -> None:
     """Make a dataset with ground truth, in seconds, the same from a seed on any machine."""
     from i2idist.data.generated import generate as run
 
     with _bar("generating", None) as progress:
-        manifest = run(name, dest, size=_size(size), train=train, val=val, test=test, seed=seed, progress=progress)
+        manifest = run(
+            name,
+            dest,
+            size=_size(size),
+            train=train,
+            val=val,
+            test=test,
+            seed=seed,
+            choices=dict(map(_choice, choose or [])),
+            progress=progress,
+        )
     _report_new(dest, manifest, as_json)

@@ -197,7 +197,7 @@ def _pack(name: str, parameters: Parameters, dest: str, progress: Progress | Non
         name=name,
         role=generator.role,
         domains=generator.domains,
-        labels=generator.labels,
+        labels=generator.labels(parameters),
         progress=progress,
     )
 

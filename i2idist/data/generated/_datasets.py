@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from i2idist.data.generated import digits, edges, maps, shapes
+from i2idist.data.generated import digits, edges, maps, shapes, textures
 from i2idist.data.generated._draws import rng_of
 from i2idist.data.manifest import Role
 from i2idist.data.pack import Sample
@@ -45,9 +45,10 @@ class Generator:
         summary: what it shows, in a line.
         role: how its images relate.
         counts: default samples of train, val and test.
-        labels: names of the classes; empty where samples have no label.
+        labels: names of the classes for given parameters; empty where samples have no label.
         revision: raised whenever the same parameters would give other pictures, so that stale caches aren't used.
         samples: the samples for given parameters, in the order of packing.
+        choices: parameters of this dataset alone, with the values that each may have; the first is the default.
         domains: names of the kinds of images.
     """
 
@@ -167,10 +168,19 @@ GENERATED: dict[str, Generator] = {
         summary="objects in many shades of red, yellow, green or blue, labelled with the colour",
         role="labelled",
         counts={"train": 2000, "val": 100, "test": 400},
-        labels=tuple(shapes.COLOURS),
+        labels=_always(*shapes.COLOURS),
         revision=1,
         samples=_shape_samples,
         domains=("image",),
+    ),
+    "textures": Generator(
+        summary="handbags, colour x texture, unpaired: what is to change in translation tied to what is not, 10 to 1",
+        role="unpaired",
+        counts={"train": 2000, "val": 200, "test": 400},
+        labels=lambda parameters: _LABELS[parameters.choices["label"]],
+        revision=1,
+        samples=_texture_samples,
+        choices={"bias": ("texture", "colour", "none"), "ratio": ("10", "3", "1"), "label": tuple(_LABELS)},
     ),
 }
 """Generated datasets by name."""

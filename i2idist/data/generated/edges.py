@@ -82,11 +82,11 @@ def painted(
         paint.polygon(points, fill=(r, g, b), outline=(r * 3 // 5, g * 3 // 5, b * 3 // 5), width=scale // 2)
         cover.polygon(points, fill=255)
     inside = shrink(mask, size)[..., None]
-    ground = (1.0 - inside) * floor(inside[..., 0]) * np.array(floor, dtype=np.float32)
-    return to_bytes(shrink(canvas, size) * light(rng, inside[..., 0], size) + ground)
+    ground = (1.0 - inside) * shadow(inside[..., 0]) * np.array(floor, dtype=np.float32)
+    return to_bytes(shrink(canvas, size) * lighting(rng, inside[..., 0], size) + ground)
 
 
-def light(rng: Rng, inside: Floats, size: tuple[int, int]) -> Floats:
+def lighting(rng: Rng, inside: Floats, size: tuple[int, int]) -> Floats:
     """Light from above with a soft highlight and a faint grain: (H, W, 1) factors."""
     from scipy import ndimage
 
@@ -96,14 +96,14 @@ def light(rng: Rng, inside: Floats, size: tuple[int, int]) -> Floats:
     return np.asarray(light, dtype=np.float32)[..., None]
 
 
-def floor(inside: Floats) -> Floats:
+def shadow(inside: Floats) -> Floats:
     """Evenly lit, with the object's blurred shadow below it: (H, W, 1)."""
     from scipy import ndimage
 
     height = inside.shape[0]
     below = ndimage.shift(inside, (max(1, height // 20), 0), order=0)
-    shadow = ndimage.gaussian_filter(below, (height / 40, height / 16))
-    return np.asarray(1.0 - 0.25 * shadow, dtype=np.float32)[..., None]
+    blurred = ndimage.gaussian_filter(below, (height / 40, height / 16))
+    return np.asarray(1.0 - 0.25 * blurred, dtype=np.float32)[..., None]
 
 
 def pair(key: tuple[str | int, ...], size: tuple[int, int], colouring: int = 0) -> tuple[Bytes, Bytes, int]:
