@@ -12,15 +12,18 @@ from i2idist.randomness import Noise
 
 
 class ReflectConv(nn.Conv2d):
-    """A convolution of stride 1 with an odd kernel that keeps height and width by reflecting at the border."""
+    """A convolution that reflects at the border: odd kernels of stride 1 keep height and width, 4x4 of stride 2 halves.
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
-        """Make the layer; height and width must exceed kernel // 2."""
-        super().__init__(in_channels, out_channels, kernel)
-        self._border = (kernel // 2,) * 4
+    Height and width must exceed the border, (kernel - stride + 1) // 2.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> None:
+        """Make the layer."""
+        super().__init__(in_channels, out_channels, kernel, stride)
+        self._border = ((kernel - stride + 1) // 2,) * 4
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, out_channels, H, W)."""
+        """(N, in_channels, H, W) -> (N, out_channels, H // stride, W // stride)."""
         return super().forward(functional.pad(x, self._border, mode="reflect"))
 
 
