@@ -30,11 +30,11 @@ class ReflectConv(nn.Conv2d):
 class ResidualBlock(nn.Module):
     """x + norm(conv(relu(norm(conv(x))))), with dropout after the ReLU, norms steered by a code where there is one."""
 
-    def __init__(self, channels: int, *, code_dim: int = 0, dropout: float = 0.0) -> None:
+    def __init__(self, channels: int, *, code_dim: int = 0, dropout: float = 0.0, kernel: int = 3) -> None:
         """Make the block for (N, channels, H, W)."""
         super().__init__()
         self.dropout = dropout
-        self.conv_1, self.conv_2 = ReflectConv(channels, channels, 3), ReflectConv(channels, channels, 3)
+        self.conv_1, self.conv_2 = ReflectConv(channels, channels, kernel), ReflectConv(channels, channels, kernel)
         self.norm_1, self.norm_2 = _norm(channels, code_dim), _norm(channels, code_dim)
 
     def forward(self, x: Tensor, z: Tensor | None = None, noise: Noise | None = None) -> Tensor:
