@@ -86,19 +86,46 @@ def _report_new(url: str, manifest: Manifest, as_json: bool) -> None:
 def pack(
     src: Annotated[str, typer.Argument(help="Folder of images: a path or URL.")],
     dest: Annotated[str, typer.Argument(help="Where the dataset goes: an empty or absent folder.")],
-    layout: Annotated[
-        str, typer.Option(help="side-by-side, trainA-trainB, class-folders, celeba, rgb-d or folder (no labels).")
-    ],
+    layout: Annotated[str, typer.Option(help="Which of these: see above.")],
+    labels: Annotated[
+        str | None, typer.Option(help="Take only these classes or attributes, in this order: Male,Young.")
+    ] = None,
+    crop: Annotated[
+        int | None, typer.Option(min=1, help="Cut a square of so many pixels out of the middle of every image.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The dataset's name; default: the last part of DEST.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: one a core, at most 8.")] = None,
     shard_mb: Annotated[float, typer.Option(min=0.001, help="Megabytes a shard.")] = 16.0,
     as_json: Json = False,
 ) -> None:
-    """Pack a folder of images into a dataset. Run again to continue after an interruption."""
+    """Pack a folder of images into a dataset. Run again to continue after an interruption.
+
+    Layouts, with what SRC holds; images may be in folders train, val and test:
+
+    \b
+    side-by-side   NAME.jpg with a left and b right: facades, maps,
+                   edges2shoes, edges2handbags
+    trainA-trainB  trainA, trainB, testA, testB: winter2summer, cat2dog
+    trainA-trainB-classes  trainA/CLASS/NAME.jpg, trainB/CLASS/...:
+                   UDIT's biased handbags, makeup and scenes
+    class-folders  CLASS/NAME.jpg
+    rgb-d          rgb/NAME.png, depth/NAME.png, ...
+    folder         NAME.jpg, no labels
+    artworks       monet2photo, cezanne2photo, ... of CycleGAN
+    celeba         img_align_celeba, list_attr_celeba.txt and
+                   list_eval_partition.txt (StarGAN crops 178)
+    color          train/blue/NAME.jpg or train/domain_0.tfrecords
+    mnist          train-images-idx3-ubyte.gz and the other three
+    svhn           train_32x32.mat, test_32x32.mat, extra_32x32.mat
+    usps           usps.bz2, usps.t.bz2
+    mnist-svhn, mnist-usps  the files of both, as unpaired domains
+    morph          morph_2008_nonCommercial.csv and Album2
+    morph-udit     the same, young and old as UDIT's biased domains
+    """
     from i2idist.data.layouts import read_layout
     from i2idist.data.pack import pack as run
 
-    source = read_layout(src, layout)
+    source = read_layout(src, layout, labels=labels.split(",") if labels else (), crop=crop)
     with _bar("packing", source.count) as progress:
         manifest = run(
             source.samples,
