@@ -89,14 +89,29 @@ class MultiScale(nn.Module):
 
 
 class MultiScalePatchGAN(MultiScale):
-    """Equal PatchGANs at several scales."""
+    """PatchGANs at several scales, equal or each half as wide as the finer one."""
 
     def __init__(
-        self, in_channels: int, *, scales: int, width: int, layers: int, norm: NormLayer, norm_bias: bool
+        self,
+        in_channels: int,
+        *,
+        scales: int,
+        width: int,
+        layers: int,
+        norm: NormLayer,
+        norm_bias: bool,
+        narrowing: bool = False,
     ) -> None:
-        """Make `scales` networks; for the other settings see `PatchGAN`."""
+        """Make `scales` networks, with `narrowing` of halved widths; for the other settings see `PatchGAN`."""
         super().__init__(
-            PatchGAN(in_channels, width=width, layers=layers, norm=norm, norm_bias=norm_bias) for _ in range(scales)
+            PatchGAN(
+                in_channels,
+                width=width >> scale if narrowing else width,
+                layers=layers,
+                norm=norm,
+                norm_bias=norm_bias,
+            )
+            for scale in range(scales)
         )
 
 
