@@ -213,8 +213,8 @@ class Step:
         """Hand tensors to later updates of this step, detached, as `step.shared.NAME`."""
         self.keep(**{name: tensor.detach() for name, tensor in tensors.items()})
 
-    def keep(self, **tensors: Tensor) -> None:
-        """Hand tensors to later updates of this step with their graph, as `step.shared.NAME`."""
+    def keep(self, **tensors: Tensor | tuple[Any, ...]) -> None:
+        """Hand tensors, or tuples of them, to later updates of this step with their graph, as `step.shared.NAME`."""
         vars(self.shared).update(tensors)
 
     def begin(self, update: str) -> None:
@@ -284,7 +284,7 @@ class Method(nn.Module):
     def build(cls, config: Any, domains: Domains, sources: Mapping[str, Mapping[str, Tensor]] | None = None) -> Method:
         """Construct the method; `sources` are the states of pretrained parts, by name, where it starts from some.
 
-        Without sources it must have the same networks: a checkpoint's values then follow.
+        With None it must have the same networks: a checkpoint's values follow. Empty sources begin a run without any.
         """
         if sources:
             raise TypeError(f"{cls.__name__} starts from no pretrained sources, got {sorted(sources)}")
