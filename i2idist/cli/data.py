@@ -98,29 +98,32 @@ def pack(
     shard_mb: Annotated[float, typer.Option(min=0.001, help="Megabytes a shard.")] = 16.0,
     as_json: Json = False,
 ) -> None:
-    """Pack a folder of images into a dataset. Run again to continue after an interruption.
+    r"""Pack images into a dataset, from the layouts in which they are published.
 
-    Layouts, with what SRC holds; images may be in folders train, val and test:
+    Run it again to continue after an interruption. The layouts, and what SRC holds:
 
     \b
-    side-by-side   NAME.jpg with a left and b right: facades, maps,
-                   edges2shoes, edges2handbags
-    trainA-trainB  trainA, trainB, testA, testB: winter2summer, cat2dog
-    trainA-trainB-classes  trainA/CLASS/NAME.jpg, trainB/CLASS/...:
+    side-by-side   [train|val|test/]NAME.jpg with a left and b right:
+                   facades, maps, edges2shoes, edges2handbags
+    trainA-trainB  trainA/NAME.jpg, trainB, testA, testB: winter2summer,
+                   cat2dog
+    trainA-trainB-classes
+                   trainA/CLASS/NAME.jpg, trainB/CLASS/NAME.jpg, ...:
                    UDIT's biased handbags, makeup and scenes
-    class-folders  CLASS/NAME.jpg
-    rgb-d          rgb/NAME.png, depth/NAME.png, ...
-    folder         NAME.jpg, no labels
-    artworks       monet2photo, cezanne2photo, ... of CycleGAN
+    class-folders  [train|val|test/]CLASS/NAME.jpg
+    rgb-d          [train|val|test/]rgb/NAME.png, depth/NAME.png, ...
+    folder         [train|val|test/]NAME.jpg, no labels
+    artworks       monet2photo/trainA/NAME.jpg, cezanne2photo, ...
     celeba         img_align_celeba, list_attr_celeba.txt and
-                   list_eval_partition.txt (StarGAN crops 178)
-    color          train/blue/NAME.jpg or train/domain_0.tfrecords
-    mnist          train-images-idx3-ubyte.gz and the other three
-    svhn           train_32x32.mat, test_32x32.mat, extra_32x32.mat
+                   list_eval_partition.txt
+    color          train/blue/NAME.jpg or train/domain_0.tfrecords, ...
+    mnist          train-images-idx3-ubyte[.gz] and the other three
+    svhn           train_32x32.mat, test_32x32.mat[, extra_32x32.mat]
     usps           usps.bz2, usps.t.bz2
-    mnist-svhn, mnist-usps  the files of both, as unpaired domains
+    mnist-svhn     files of both, as two unpaired domains
+    mnist-usps     likewise
     morph          morph_2008_nonCommercial.csv and Album2
-    morph-udit     the same, young and old as UDIT's biased domains
+    morph-udit     the same, as UDIT's biased young and old
     """
     from i2idist.data.layouts import read_layout
     from i2idist.data.pack import pack as run

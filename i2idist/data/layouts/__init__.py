@@ -4,35 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from i2idist.data.layouts.colors import colors
-from i2idist.data.layouts.digits import mnist, mnist_svhn, mnist_usps, svhn, usps
-from i2idist.data.layouts.faces import celeba
-from i2idist.data.layouts.folders import class_folders, folder, modality_folders
-from i2idist.data.layouts.morph import morph, morph_udit
+from i2idist.data.layouts import colors, digits, faces, folders, morph, pairs
+from i2idist.data.layouts.folders import folder
 from i2idist.data.layouts.narrow import with_crop, with_labels
-from i2idist.data.layouts.pairs import artworks, side_by_side, two_folders, two_folders_of_classes
 from i2idist.data.layouts.source import EXTENSIONS, Source
 from i2idist.errors import ConfigError, nearest
 
 __all__ = ["EXTENSIONS", "LAYOUTS", "Source", "folder", "read_layout"]
 
 LAYOUTS: dict[str, Callable[[str], Source]] = {
-    "side-by-side": side_by_side,
-    "trainA-trainB": two_folders,
-    "trainA-trainB-classes": two_folders_of_classes,
-    "class-folders": class_folders,
-    "rgb-d": modality_folders,
+    "side-by-side": pairs.side_by_side,
+    "trainA-trainB": pairs.two_folders,
+    "trainA-trainB-classes": pairs.two_folders_of_classes,
+    "class-folders": folders.class_folders,
+    "rgb-d": folders.modality_folders,
     "folder": folder,
-    "artworks": artworks,
-    "celeba": celeba,
-    "color": colors,
-    "mnist": mnist,
-    "mnist-svhn": mnist_svhn,
-    "mnist-usps": mnist_usps,
-    "morph": morph,
-    "morph-udit": morph_udit,
-    "svhn": svhn,
-    "usps": usps,
+    "artworks": pairs.artworks,
+    "celeba": faces.celeba,
+    "color": colors.colors,
+    "mnist": digits.mnist,
+    "svhn": digits.svhn,
+    "usps": digits.usps,
+    "mnist-svhn": digits.mnist_svhn,
+    "mnist-usps": digits.mnist_usps,
+    "morph": morph.album,
+    "morph-udit": morph.biased,
 }
 
 

@@ -3,7 +3,7 @@
 The table has, among others, the columns id_num (the person), race (B, W, H, A or O), gender (M or F), age (years) and
 photo (the image's path). Pictures of race O are left out (thesis, section 5.6.1).
 
-Readings where the thesis is silent: young is below 30 years; splits of `morph` are by person, so nobody is in two.
+Readings where the thesis is silent: young is below 30 years; splits of `album` are by person, so nobody is in two.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _sample(src: str, face: _Face, split: str, domain: str) -> Sample:
     return Sample(name, split, {domain: reader(src, face.path)}, face.attributes, origin(src, face.path))
 
 
-def morph(src: str) -> Source:
+def album(src: str) -> Source:
     """MORPH: `morph_2008_nonCommercial.csv` and `Album2/*.JPG`. 8 of 10 people in train, 1 in val, 1 in test."""
     part = {8: "val", 9: "test"}
     samples = [_sample(src, face, part.get(_mixed(face.person) % 10, "train"), "image") for face in _faces(src)]
@@ -100,8 +100,8 @@ def morph(src: str) -> Source:
     return source("labelled", ("image",), samples, src, "morph_2008_nonCommercial.csv and Album2/*.JPG", LABELS)
 
 
-def morph_udit(src: str) -> Source:
-    """MORPH as UDIT's biased set: a is young, b old, unpaired. The same files as `morph`.
+def biased(src: str) -> Source:
+    """MORPH as UDIT's biased set: a is young, b old, unpaired. The same files as `album`.
 
     Of each side, 200 images of men and 200 of women are `test`, 10,000 and 1,000 others `train` (thesis, Tables 5.1 and
     5.2), and all that are left `rest`, for classifiers (Table 5.3).

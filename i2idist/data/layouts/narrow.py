@@ -46,7 +46,11 @@ def with_labels(source: Source, labels: Sequence[str]) -> Source:
             return replace(sample, label=tuple(sample.label[place] for place in places))
         return replace(sample, label=places.index(sample.label)) if sample.label in places else None
 
-    return replace(source, labels=tuple(labels), count=None, samples=_Changed(source, choose))
+    chosen = replace(source, labels=tuple(labels), samples=_Changed(source, choose))
+    if source.count is None:
+        return chosen
+    samples = list(chosen.samples)
+    return replace(chosen, count=len(samples), samples=samples)
 
 
 def with_crop(source: Source, side: int) -> Source:

@@ -73,13 +73,12 @@ def _records(data: bytes) -> Iterator[Span]:
 
 def _features(data: bytes, example: Span) -> dict[bytes, Span]:
     """Where the bytes of an example's features lie: Example.features.feature[name].bytes_list.value[0]."""
-    found = {}
+    found: dict[bytes, Span] = {}
     for features in _parts(data, example, 1):
         for entry in _parts(data, features, 1):
-            name, feature = next(_parts(data, entry, 1)), next(_parts(data, entry, 2))
-            values = [value for kind in _parts(data, feature, 1) for value in _parts(data, kind, 1)]
-            if values:
-                found[data[slice(*name)]] = values[0]
+            for name, feature in zip(_parts(data, entry, 1), _parts(data, entry, 2), strict=False):
+                values = [value for kind in _parts(data, feature, 1) for value in _parts(data, kind, 1)]
+                found |= {data[slice(*name)]: value for value in values[:1]}
     return found
 
 
