@@ -82,6 +82,11 @@ def _report_new(url: str, manifest: Manifest, as_json: bool) -> None:
     _report(url, manifest, as_json)
 
 
+def label_names(text: str | None) -> list[str]:
+    """The names in `--labels`."""
+    return text.split(",") if text else []
+
+
 @app.command()
 def pack(
     src: Annotated[str, typer.Argument(help="Folder of images: a path or URL.")],
@@ -128,7 +133,7 @@ def pack(
     from i2idist.data.layouts import read_layout
     from i2idist.data.pack import pack as run
 
-    source = read_layout(src, layout, labels=labels.split(",") if labels else (), crop=crop)
+    source = read_layout(src, layout, labels=label_names(labels), crop=crop)
     with _bar("packing", source.count) as progress:
         manifest = run(
             source.samples,

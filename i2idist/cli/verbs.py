@@ -207,6 +207,7 @@ def evaluate(values: Values, client: Client) -> Prepared:
 
 def data_pack(values: Values, client: Client) -> Prepared:
     """`i2idist data pack`."""
+    from i2idist.cli.data import label_names
     from i2idist.data.layouts import read_layout
     from i2idist.data.pack import check_place
 
@@ -214,5 +215,5 @@ def data_pack(values: Values, client: Client) -> Prepared:
     with client.looking_at(travels["src"], travels["dest"]) as can_look:
         if can_look:
             check_place(travels["dest"])
-            read_layout(travels["src"], values["layout"])
+            read_layout(travels["src"], values["layout"], labels=label_names(values["labels"]), crop=values["crop"])
     return Prepared(name=minted_name(f"pack-{Path(travels['dest']).name}"), values=travels, root=client.root(None))
