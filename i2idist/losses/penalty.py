@@ -33,4 +33,5 @@ def gradient_penalty(values: Tensor, x: Tensor) -> Tensor:
         (N,).
     """
     (gradient,) = torch.autograd.grad(values.sum(), x, create_graph=True)
-    return (widen(gradient).flatten(1).norm(dim=1) - 1).square()
+    penalty: Tensor = (widen(gradient).flatten(1).norm(dim=1) - 1).square()
+    return penalty
