@@ -13,10 +13,26 @@ from i2idist.methods.pix2pix import Pix2Pix
 from i2idist.methods.segan import SEGAN, Pix2PixNoise
 from i2idist.methods.stargan import StarGAN
 from i2idist.methods.stargan_modal import StarGANModal
+from i2idist.methods.tigan import TIGAN
 from i2idist.methods.udit import MUNITPI, UDIT
 from i2idist.methods.unit import UNIT
 
-__all__ = ["METHODS", "BicycleGAN", "CycleGAN", "CycleGANNoise", "MUNIT", "MUNITPI", "Pix2Pix", "Pix2PixNoise", "SEGAN", "StarGAN", "StarGANModal", "UNIT", "load_method"]
+__all__ = [
+    "METHODS",
+    "BicycleGAN",
+    "CycleGAN",
+    "CycleGANNoise",
+    "MUNIT",
+    "MUNITPI",
+    "Pix2Pix",
+    "Pix2PixNoise",
+    "SEGAN",
+    "StarGAN",
+    "StarGANModal",
+    "UNIT",
+    "TIGAN",
+    "load_method",
+]
 
 METHODS: dict[str, type[Method]] = {
     "segan": SEGAN,
@@ -31,6 +47,7 @@ METHODS: dict[str, type[Method]] = {
     "unit": UNIT,
     "stargan": StarGAN,
     "stargan_modal": StarGANModal,
+    "tigan": TIGAN,
 }
 
 
