@@ -14,7 +14,7 @@ from i2idist.data.layouts.source import files, origin
 from i2idist.errors import DataError
 
 MAX_BYTES = 2 << 30
-"""Files that hold more, unpacked, are refused: the largest that is published, SVHN's extra_32x32.mat, holds 1.6 GB."""
+"""Files that hold more, packed or unpacked, are refused; the largest published, SVHN's extra_32x32.mat, has 1.6 GB."""
 
 _OPENERS: dict[str, Callable[[IO[bytes]], IO[bytes]]] = {".gz": gzip.open, ".bz2": bz2.open}  # type: ignore[dict-item]
 
@@ -55,6 +55,8 @@ def unpacked(url: str) -> bytes:
         DataError: it is damaged or cut off, or holds more than `MAX_BYTES`.
         StorageError: it can't be read.
     """
+    if storage.size(url) > MAX_BYTES:
+        raise _too_large(url)
     data = storage.read_bytes(url)
     opener = next((opener for ending, opener in _OPENERS.items() if url.endswith(ending)), None)
     if opener is not None:
@@ -64,8 +66,12 @@ def unpacked(url: str) -> bytes:
         except (OSError, EOFError, zlib.error) as error:
             raise damaged(url, str(error)) from error
     if len(data) > MAX_BYTES:
-        raise DataError(f"{url} holds more than {MAX_BYTES} bytes, unpacked. It isn't the published file: replace it.")
+        raise _too_large(url)
     return data
+
+
+def _too_large(url: str) -> DataError:
+    return DataError(f"{url} holds more than {MAX_BYTES} bytes. It isn't the published file: replace it.")
 
 
 def damaged(url: str, why: str) -> DataError:

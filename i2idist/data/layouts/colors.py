@@ -10,20 +10,18 @@ is named by its folder or file. Of the published files 0 is blue, 1 brown, 3 gre
 from __future__ import annotations
 
 from i2idist.data.layouts.folders import class_folders
-from i2idist.data.layouts.source import SPLITS, Source, files, images, origin, source, stored_order
+from i2idist.data.layouts.source import SPLITS, Source, files, only_images, origin, source, stored_order
 from i2idist.data.layouts.tfrecords import Record, records
 from i2idist.data.pack import Sample
-from i2idist.errors import DataError
 
 _WANTED = "[train|test/]COLOR/NAME.jpg or train/NAME.tfrecords"
 
 
 def colors(src: str) -> Source:
     """A folder or a file of TensorFlow records for each colour. `train/blue/NAME.jpg` or `train/domain_0.tfrecords`."""
-    found = [path for path in files(src) if path.suffix == ".tfrecords"]
-    if not found:
-        if not images(src):
-            raise DataError(f"{src} has no images in this layout, which is {_WANTED}. Check the folder.")
+    listed = files(src)
+    found = [path for path in listed if path.suffix == ".tfrecords"]
+    if not found and only_images(listed):
         return class_folders(src)
     classes = sorted({path.stem for path in found})
     samples = []

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from i2idist import storage
+from i2idist.data.layouts.archives import damaged
 from i2idist.data.layouts.source import Source, files, key, origin, reader, source, stored_order
 from i2idist.data.pack import Sample
 from i2idist.errors import DataError
@@ -55,18 +56,24 @@ def _table(src: str, listed: Sequence[PurePosixPath]) -> PurePosixPath:
     return found[0]
 
 
+def _rows(url: str) -> list[tuple[str, dict[str, str | None]]]:
+    """The rows of the table, each with the words that name it in messages."""
+    rows = csv.DictReader(io.StringIO(storage.read_bytes(url).decode("utf-8-sig", errors="replace")))
+    try:
+        missing = [name for name in _COLUMNS if name not in (rows.fieldnames or ())]
+        if missing:
+            raise DataError(f"{url} has no columns {', '.join(missing)}. Use the table as it is released.")
+        return [(f"{url}, line {rows.line_num}", row) for row in rows]
+    except csv.Error as error:
+        raise damaged(url, str(error)) from error
+
+
 def _faces(src: str) -> list[_Face]:
     """All images of the table but those of race O, in its order."""
     listed = files(src)
-    table = _table(src, listed)
-    url, there = origin(src, table), set(listed)
-    rows = csv.DictReader(io.StringIO(storage.read_bytes(url).decode("utf-8-sig", errors="replace")))
-    missing = [name for name in _COLUMNS if name not in (rows.fieldnames or ())]
-    if missing:
-        raise DataError(f"{url} has no columns {', '.join(missing)}. Use the table as it is released.")
+    table, there = _table(src, listed), set(listed)
     faces = []
-    for row in rows:
-        where = f"{url}, line {rows.line_num}"
+    for where, row in _rows(origin(src, table)):
         face = _face(row, table.parent, where)
         if face.path not in there:
             raise DataError(f"{where}: there is no {origin(src, face.path)}. Put Album2 beside the table, whole.")

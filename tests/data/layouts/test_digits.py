@@ -239,5 +239,5 @@ def test_files_that_hold_too_much_are_refused(tmp_path, monkeypatch, pack, endin
     monkeypatch.setattr(archives, "MAX_BYTES", 1 << 20)
     path = tmp_path / f"zeros{ending}"
     path.write_bytes(pack(bytes(2 << 20)))
-    with pytest.raises(DataError, match="holds more than 1048576 bytes, unpacked"):
+    with pytest.raises(DataError, match="holds more than 1048576 bytes. It isn't"):
         archives.unpacked(str(path))

@@ -73,6 +73,9 @@ def test_what_is_wrong_with_a_table_is_named(tmp_path):
     table.write_text(whole.replace("race", "ethnicity"))
     with pytest.raises(DataError, match="has no columns race"):
         read_layout(str(src), "morph")
+    table.write_text(whole + '"' + "x" * 200_000)
+    with pytest.raises(DataError, match=r"nonCommercial\.csv is damaged, or isn't the published file: field larger"):
+        read_layout(str(src), "morph")
     table.write_text(whole)
     (src / "Album2" / "000000_0M54.JPG").unlink()
     with pytest.raises(DataError, match=r"line 2: there is no .*Album2/000000_0M54\.JPG"):
