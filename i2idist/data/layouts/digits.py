@@ -14,6 +14,7 @@ import math
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -90,13 +91,15 @@ def mnist_usps(src: str) -> Source:
 
 
 def _mnist(src: str) -> list[_Split]:
-    names = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
-    urls = find(src, names, "MNIST")
-
-    def split(name: str, images: str, labels: str) -> _Split:
-        return _Split(name, urls[images], lambda: _read_mnist(urls[images], urls[labels]))
-
-    return [split("train", *names[:2]), split("test", *names[2:])]
+    names = {
+        split: (f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte")
+        for split, part in (("train", "train"), ("test", "t10k"))
+    }
+    urls = find(src, [name for pair in names.values() for name in pair], "MNIST")
+    return [
+        _Split(split, urls[images], partial(_read_mnist, urls[images], urls[labels]))
+        for split, (images, labels) in names.items()
+    ]
 
 
 def _read_mnist(images_url: str, labels_url: str) -> tuple[Array, Array]:
@@ -119,11 +122,7 @@ def _idx(url: str, axes: int) -> Array:
 def _svhn(src: str, optional: Sequence[str] = ()) -> list[_Split]:
     names = {f"{split}_32x32.mat": split for split in ("train", "test", *optional)}
     urls = find(src, list(names)[:2], "SVHN (format 2)", optional=list(names)[2:])
-
-    def split(name: str, url: str) -> _Split:
-        return _Split(name, url, lambda: _read_svhn(url))
-
-    return [split(names[file], url) for file, url in urls.items()]
+    return [_Split(names[file], url, partial(_read_svhn, url)) for file, url in urls.items()]
 
 
 def _read_svhn(url: str) -> tuple[Array, Array]:
@@ -155,11 +154,10 @@ def _check_mat(kinds: dict[str, tuple[tuple[int, ...], str]]) -> None:
 
 def _usps(src: str) -> list[_Split]:
     urls = find(src, ("usps.bz2", "usps.t.bz2"), "USPS")
-
-    def split(name: str, url: str) -> _Split:
-        return _Split(name, url, lambda: _read_usps(url))
-
-    return [split("train", urls["usps.bz2"]), split("test", urls["usps.t.bz2"])]
+    return [
+        _Split(split, url, partial(_read_usps, url))
+        for split, url in zip(("train", "test"), urls.values(), strict=True)
+    ]
 
 
 def _read_usps(url: str) -> tuple[Array, Array]:
