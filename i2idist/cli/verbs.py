@@ -19,6 +19,7 @@ from i2idist.experiment import Experiment, Source, from_dict, read_experiment
 from i2idist.launch.head import is_loopback
 from i2idist.launch.run_folder import RunFolder, minted_name, runs_root
 from i2idist.launch.runs import check_launch
+from i2idist.launch.sources import is_named
 from i2idist.launch.submission import EXPERIMENT_FILE, absolute_database
 from i2idist.recipe import override, parse_overrides
 
@@ -93,8 +94,8 @@ class Client:
         )
 
     def _source(self, source: Source, key: str) -> Source:
-        is_name = "/" not in source.uri and not source.uri.endswith(".safetensors") and not Path(source.uri).exists()
-        if is_name:
+        is_run = "/" not in source.uri and not source.uri.endswith(".safetensors") and not Path(source.uri).exists()
+        if is_run or is_named(source.uri):
             return source
         url = source.url and self.place(source.url, key)
         return dataclasses.replace(source, uri=self.place(source.uri, key), url=url)

@@ -43,7 +43,7 @@ from i2idist.methods.checks import (
     require_code,
 )
 from i2idist.nn.adain import style_mlp
-from i2idist.nn.extractor import Frozen, SemanticExtractor
+from i2idist.nn.extractor import FaceExtractor, Frozen, SemanticExtractor
 from i2idist.nn.init import init_kaiming, init_normal
 from i2idist.nn.patchgan import MultiScale, StridedPatchGAN, check_strided_patches
 from i2idist.nn.pooled import Content, PooledEncoder, PooledStyleEncoder, UnpoolingDecoder
@@ -51,7 +51,10 @@ from i2idist.nn.pooled import Content, PooledEncoder, PooledStyleEncoder, Unpool
 SOURCE = "extractor"
 """The name of the source that h is filled from."""
 
-_WHAT = "a semantic extractor, which `i2idist extractor` trains and registers (models:/NAME@ALIAS)"
+_WHAT = (
+    "a semantic extractor, which `i2idist extractor` trains and registers (models:/NAME@ALIAS), or with "
+    "method.extractor=face the face network (weights:facenet-vggface2)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +186,8 @@ class UDIT(Method):
                     f"method.lambda_U is {config.lambda_U}, but the extractor compares an output with its input, and "
                     f"the domains have {a.channels} and {b.channels} channels: set it to 0."
                 )
+            if config.extractor == "face" and a.channels not in (1, 3):
+                raise ConfigError(f"method.extractor=face takes images of 1 or 3 channels, not {a.channels}.")
             self.h = Frozen(self._make_extractor(a.channels))
 
     def _make_discriminator(self, channels: int) -> MultiScale:
@@ -194,6 +199,8 @@ class UDIT(Method):
 
     def _make_extractor(self, channels: int) -> nn.Module:
         config = self.config
+        if config.extractor == "face":
+            return FaceExtractor()
         return SemanticExtractor(
             channels, width=config.extractor_width, convs=config.extractor_convs, dim=config.extractor_dim
         )

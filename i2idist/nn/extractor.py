@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
+from i2idist.nn.face import FaceNetwork, prepare
+
 
 class SemanticExtractor(nn.Module):
     """Features of a classifier of one property, as UDIT's semantic constraint takes them (thesis, section 5.5.1).
@@ -58,6 +60,14 @@ class SemanticClassifier(nn.Module):
         features = functional.adaptive_avg_pool2d(functional.relu(self.extractor(x)), self._grid)
         logits: Tensor = self.head(features.flatten(1))
         return logits
+
+
+class FaceExtractor(FaceNetwork):
+    """A face network's highest convolutional features, which tell identity (UDIT, section 5.6.4)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 1 or 3, H, W) in [-1, 1] -> (N, 1792, 3, 3)."""
+        return self.maps(prepare(x.expand(-1, 3, -1, -1)))
 
 
 class Frozen(nn.Module):
