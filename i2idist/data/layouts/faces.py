@@ -47,7 +47,7 @@ def _attributes(src: str, listed: Sequence[PurePosixPath]) -> tuple[list[str], d
     for where, row in rows[1:]:
         if len(row) != len(names) + 1 or not set(row[1:]) <= {"1", "-1", "0"}:
             raise DataError(f"{where}: the row for {row[0]} isn't {len(names)} times 1 or -1. Mend it.")
-        values[PurePosixPath(row[0]).stem] = tuple(float(word == "1") for word in row[1:])
+        values[PurePosixPath(row[0]).stem] = tuple(1.0 if word == "1" else 0.0 for word in row[1:])
     return names, values
 
 
