@@ -49,19 +49,20 @@ class StridedPatchGAN(nn.Module):
     Every 4x4 convolution has stride 2, reflects at the border and has no norm; a 1x1 convolution gives the logits.
     """
 
-    def __init__(self, in_channels: int, *, width: int, layers: int) -> None:
+    def __init__(self, in_channels: int, *, width: int, layers: int, slope: float = 0.2) -> None:
         """Make the network.
 
         Args:
             in_channels: of the image.
             width: channels of the first layer, doubled by each further one; 64 in the paper.
             layers: stride-2 convolutions; 4 in the paper.
+            slope: of the leaky ReLUs below zero.
         """
         super().__init__()
         parts: list[nn.Module] = []
         for level in range(layers):
             below = width * 2 ** (level - 1) if level else in_channels
-            parts += [ReflectConv(below, width * 2**level, 4, 2), nn.LeakyReLU(0.2, inplace=True)]
+            parts += [ReflectConv(below, width * 2**level, 4, 2), nn.LeakyReLU(slope, inplace=True)]
         self.layers = nn.Sequential(*parts, nn.Conv2d(width * 2 ** (layers - 1), 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
