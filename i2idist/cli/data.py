@@ -128,7 +128,9 @@ def pack(
     mnist-svhn     files of both, as two unpaired domains
     mnist-usps     likewise
     morph          morph_2008_nonCommercial.csv and Album2
-    morph-udit     the same, as UDIT's biased young and old
+    morph-gender   the same, as UDIT's biased young and old, with gender
+    morph-ethnicity
+                   likewise, with ethnicity
     """
     from i2idist.data.layouts import read_layout
     from i2idist.data.pack import pack as run

@@ -34,11 +34,13 @@ LABELS = {
     "color": "black blue brown green grey orange pink purple red white yellow",
     "artworks": "cezanne monet photo ukiyoe vangogh",
     "trainA-trainB-classes": "flat-black flat-red txt-red",
-    "morph-udit": "male old african european hispanic asian",
+    "morph": "male old african european hispanic asian",
+    "morph-gender": "female male",
+    "morph-ethnicity": "african european hispanic asian",
 }
 """The labels that published datasets have in a layout. Those of digits are digits."""
-ATTRIBUTES = ("celeba", "morph", "morph-udit")
-UNPAIRED = ("trainA-trainB", "trainA-trainB-classes", "mnist-svhn", "mnist-usps", "morph-udit")
+ATTRIBUTES = ("celeba", "morph")
+UNPAIRED = ("trainA-trainB", "trainA-trainB-classes", "mnist-svhn", "mnist-usps", "morph-gender", "morph-ethnicity")
 GREY = {"mnist": ("image",), "usps": ("image",), "mnist-svhn": ("a",), "mnist-usps": ("a", "b")}
 
 

@@ -28,7 +28,8 @@ LAYOUTS: dict[str, Callable[[str], Source]] = {
     "mnist-svhn": digits.mnist_svhn,
     "mnist-usps": digits.mnist_usps,
     "morph": morph.album,
-    "morph-udit": morph.biased,
+    "morph-gender": morph.by_gender,
+    "morph-ethnicity": morph.by_ethnicity,
 }
 
 

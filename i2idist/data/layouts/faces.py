@@ -28,17 +28,13 @@ def _rows(src: str, listed: Sequence[PurePosixPath], name: str) -> Iterator[tupl
                 yield f"{url}, line {number}", row
 
 
-def _check_count(where: str, promised: str, found: int) -> None:
-    if int(promised) != found:
-        raise DataError(f"{where} promises {promised} rows, and {found} follow. Download the list again.")
-
-
 def _attributes(src: str, listed: Sequence[PurePosixPath]) -> tuple[list[str], dict[str, tuple[float, ...]]]:
     """Names of the attributes, and each image's by its name without extension."""
     rows = list(_rows(src, listed, "list_attr_celeba"))
     if rows and len(rows[0][1]) == 1 and rows[0][1][0].isdecimal():
-        _check_count(*rows[0][:1], rows[0][1][0], len(rows) - 2)
-        rows = rows[1:]
+        (where, (promised,)), *rows = rows
+        if int(promised) != len(rows) - 1:
+            raise DataError(f"{where} promises {promised} rows, and {len(rows) - 1} follow. Download the list again.")
     if not rows:
         raise DataError(f"{src} has no list_attr_celeba.txt (or .csv). Put it beside the image folder.")
     head = rows[0][1]

@@ -12,7 +12,7 @@ import csv
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -20,13 +20,16 @@ from i2idist import storage
 from i2idist.data.layouts.archives import damaged
 from i2idist.data.layouts.source import Source, files, key, origin, reader, source, stored_order
 from i2idist.data.pack import Sample
+from i2idist.data.shards import Label
 from i2idist.errors import DataError
 
-LABELS = ("male", "old", "african", "european", "hispanic", "asian")
+ETHNICITIES = ("african", "european", "hispanic", "asian")
+LABELS = ("male", "old", *ETHNICITIES)
 """Attributes of each image, 0 or 1."""
 
 _OLD_FROM = 30
 _RACES = {"B": "african", "W": "european", "H": "hispanic", "A": "asian", "O": "other"}
+_WANTED = "morph_2008_nonCommercial.csv and Album2/*.JPG"
 _COLUMNS = ("id_num", "race", "gender", "age", "photo")
 _TRAIN = {True: 10_000, False: 1_000}
 """Men and women that each side of UDIT's biased set has in training (Table 5.1)."""
@@ -45,7 +48,7 @@ class _Face:
     @property
     def attributes(self) -> tuple[float, ...]:
         """In the order of LABELS."""
-        return (float(self.male), float(self.old), *(float(self.race == name) for name in LABELS[2:]))
+        return (float(self.male), float(self.old), *(float(self.race == name) for name in ETHNICITIES))
 
 
 def _table(src: str, listed: Sequence[PurePosixPath]) -> PurePosixPath:
@@ -94,21 +97,34 @@ def _mixed(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
 
 
-def _sample(src: str, face: _Face, split: str, domain: str) -> Sample:
+def _sample(src: str, face: _Face, split: str, domain: str, label: Label) -> Sample:
     name = key(PurePosixPath(face.path.name))
-    return Sample(name, split, {domain: reader(src, face.path)}, face.attributes, origin(src, face.path))
+    return Sample(name, split, {domain: reader(src, face.path)}, label, origin(src, face.path))
 
 
 def album(src: str) -> Source:
-    """MORPH: `morph_2008_nonCommercial.csv` and `Album2/*.JPG`. 8 of 10 people in train, 1 in val, 1 in test."""
+    """MORPH with all its attributes. 8 of 10 people are `train`, 1 `val`, 1 `test`."""
     part = {8: "val", 9: "test"}
-    samples = [_sample(src, face, part.get(_mixed(face.person) % 10, "train"), "image") for face in _faces(src)]
+    samples = [
+        _sample(src, face, part.get(_mixed(face.person) % 10, "train"), "image", face.attributes)
+        for face in _faces(src)
+    ]
     samples.sort(key=lambda sample: (sample.split, stored_order(sample.key, sample.split)))
-    return source("labelled", ("image",), samples, src, "morph_2008_nonCommercial.csv and Album2/*.JPG", LABELS)
+    return source("labelled", ("image",), samples, src, _WANTED, LABELS)
 
 
-def biased(src: str) -> Source:
-    """MORPH as UDIT's biased set: a is young, b old, unpaired. The same files as `album`.
+def by_gender(src: str) -> Source:
+    """UDIT's biased set with the classes female and male."""
+    return _biased(src, ("female", "male"), lambda face: int(face.male))
+
+
+def by_ethnicity(src: str) -> Source:
+    """UDIT's biased set with the ethnicities as classes."""
+    return _biased(src, ETHNICITIES, lambda face: ETHNICITIES.index(face.race))
+
+
+def _biased(src: str, classes: tuple[str, ...], label: Callable[[_Face], int]) -> Source:
+    """MORPH as UDIT trains on it: a is young, b old, unpaired.
 
     Of each side, 200 images of men and 200 of women are `test`, 10,000 and 1,000 others `train` (thesis, Tables 5.1 and
     5.2), and all that are left `rest`, for classifiers (Table 5.3).
@@ -119,6 +135,6 @@ def biased(src: str) -> Source:
         number = taken[face.male, face.old]
         taken[face.male, face.old] += 1
         split = "test" if number < _TEST else "train" if number < _TEST + _TRAIN[face.male] else "rest"
-        samples.append(_sample(src, face, split, "b" if face.old else "a"))
+        samples.append(_sample(src, face, split, "b" if face.old else "a", label(face)))
     samples.sort(key=lambda sample: (sample.split, next(iter(sample.images)), stored_order(sample.key, sample.split)))
-    return source("unpaired", ("a", "b"), samples, src, "morph_2008_nonCommercial.csv and Album2/*.JPG", LABELS)
+    return source("unpaired", ("a", "b"), samples, src, _WANTED, classes)

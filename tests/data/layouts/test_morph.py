@@ -49,18 +49,17 @@ def test_nobody_is_in_two_splits_of_morph(tmp_path):
 def test_morph_as_udits_biased_set(tmp_path, monkeypatch):
     monkeypatch.setattr(morph, "_TEST", 2)
     monkeypatch.setattr(morph, "_TRAIN", {True: 5, False: 1})
-    write(tmp_path / "src", [("B", gender, age) for age in (20, 60) for gender in "MF" for _ in range(9)])
-    manifest = packed(tmp_path / "src", "morph-udit", tmp_path / "d")
-    assert manifest.role == "unpaired"
-    assert manifest.counts == {
-        "test": {"a": 4, "b": 4},
-        "train": {"a": 6, "b": 6},
-        "rest": {"a": 8, "b": 8},
-    }
-    for domain, old in (("a", 0), ("b", 1)):
-        found = list(labels(tmp_path / "d", manifest, "train", domain).values())
-        assert sum(label[0] for label in found) == 5
-        assert {label[1] for label in found} == {old}
+    write(tmp_path / "src", [("W", gender, age) for age in (20, 60) for gender in "MF" for _ in range(9)])
+    manifest = packed(tmp_path / "src", "morph-gender", tmp_path / "d")
+    assert (manifest.role, manifest.labels) == ("unpaired", ("female", "male"))
+    assert manifest.counts == {"test": {"a": 4, "b": 4}, "train": {"a": 6, "b": 6}, "rest": {"a": 8, "b": 8}}
+    for domain, age in (("a", "20"), ("b", "60")):
+        found = labels(tmp_path / "d", manifest, "train", domain)
+        assert sorted(found.values()) == [0, 1, 1, 1, 1, 1]
+        assert all(key.endswith(("F", "M")[label] + age) for key, label in found.items())
+    manifest = packed(tmp_path / "src", "morph-ethnicity", tmp_path / "e")
+    assert manifest.labels == ("african", "european", "hispanic", "asian")
+    assert set(labels(tmp_path / "e", manifest, "rest", "b").values()) == {1}
 
 
 def test_what_is_wrong_with_a_table_is_named(tmp_path):
