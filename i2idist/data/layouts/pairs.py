@@ -8,7 +8,17 @@ from pathlib import PurePosixPath
 
 from i2idist import storage
 from i2idist.data.images import Array, open_picture
-from i2idist.data.layouts.source import SPLITS, Source, by_split, images, key, origin, reader, source, stored_order
+from i2idist.data.layouts.source import (
+    SPLITS,
+    Source,
+    images,
+    images_by_split,
+    key,
+    origin,
+    reader,
+    source,
+    stored_order,
+)
 from i2idist.data.pack import Sample
 from i2idist.errors import SampleError
 
@@ -35,7 +45,7 @@ def side_by_side(src: str) -> Source:
         return halves(where)[side]
 
     samples = []
-    for split, path, below in by_split(images(src)):
+    for split, path, below in images_by_split(src):
         where = origin(src, path)
         pictures = {"a": partial(half, where, 0), "b": partial(half, where, 1)}
         samples.append(Sample(key(below), split, pictures, origin=where))

@@ -93,6 +93,23 @@ def by_split(paths: Sequence[PurePosixPath]) -> list[tuple[str, PurePosixPath, P
     return sorted(found, key=lambda one: (one[0], stored_order(one[1], one[0])))
 
 
+def images_by_split(src: str) -> list[tuple[str, PurePosixPath, PurePosixPath]]:
+    """As `by_split`, of all images below `src`.
+
+    Raises:
+        DataError: splits are one folder further down, as in an archive that was unpacked there: all would be `train`.
+    """
+    paths = images(src)
+    if not any(path.parts[0] in SPLITS for path in paths):
+        for path in paths:
+            if len(path.parts) > 2 and path.parts[1] in SPLITS:
+                raise DataError(
+                    f"{src} has a folder {path.parts[1]} inside {path.parts[0]}; splits are the first folders. Give "
+                    f"{storage.join(src, path.parts[0])}, or move {path.parts[1]} up."
+                )
+    return by_split(paths)
+
+
 def source(
     role: Role, domains: Sequence[str], samples: list[Sample], src: str, wanted: str, labels: Sequence[str] = ()
 ) -> Source:

@@ -70,3 +70,13 @@ def test_a_folder_of_another_layout_is_refused(tmp_path, layout):
 def test_an_unknown_layout_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="no layout 'trainAB'. Did you mean 'trainA-trainB'"):
         read_layout(str(tmp_path), "trainAB")
+
+
+@pytest.mark.parametrize("layout", ["side-by-side", "class-folders", "rgb-d"])
+def test_splits_further_down_are_refused_lest_tests_are_trained_on(tmp_path, layout):
+    for name in ("facades/train/x/1.png", "facades/test/x/1.png"):
+        save(tmp_path / "src", name)
+    with pytest.raises(
+        DataError, match="has a folder test inside facades; splits are the first folders. Give .*/facades"
+    ):
+        read_layout(str(tmp_path / "src"), layout)
