@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from i2idist.data.batches import Batch, Labelled
@@ -150,25 +151,22 @@ class StarGAN(Method):
         )
 
     def discriminator_terms(self, step: Step) -> Terms:
-        """Eq. 5 with the critic's loss of Eq. 8."""
-        terms = self.critic_terms(step)
-        x, x_hat = _images(step).x, step.shared.x_hat.detach()
-        points = between(x, x_hat, step.uniform("epsilon", 1, 1, 1))
-        return {**terms, "gp": gradient_penalty(self.D(points).real, points)}  # Eq. 8
-
-    def critic_terms(self, step: Step) -> dict[str, Tensor]:
-        """Eq. 5 but for the gradient penalty."""
+        """Eq. 5 with the critic's loss of Eq. 8; without gradients, as in validation, there is no penalty."""
         batch = _images(step)
         y = self.labels.read(batch)
         target = shuffled(y, step)
         x_hat = self.G(batch.x, target)
         step.keep(x_hat=x_hat, target=target)
-        real = self.D(batch.x)
-        return {
+        real, fake = self.D(batch.x), self.D(x_hat.detach())
+        terms = {
             "real": wasserstein_real(real.real),  # Eq. 8
-            "fake": wasserstein_fake(self.D(x_hat.detach()).real),  # Eq. 8
+            "fake": wasserstein_fake(fake.real),  # Eq. 8
             "cls": self.labels.loss(real.labels, y),  # Eq. 2
         }
+        if torch.is_grad_enabled():
+            points = between(batch.x, x_hat, step.uniform("epsilon", 1, 1, 1))
+            terms["gp"] = gradient_penalty(self.D(points).real, points)  # Eq. 8
+        return terms
 
     def generator_terms(self, step: Step) -> Terms:
         """Eq. 6 with the generator's side of Eq. 8."""
@@ -180,14 +178,6 @@ class StarGAN(Method):
             "cls": self.labels.loss(fake.labels, target),  # Eq. 3
             "rec": l1(self.G(x_hat, self.labels.read(batch)), batch.x),  # Eq. 4
         }
-
-    def validation_terms(self, step: Step) -> Terms:
-        """Every term but the gradient penalty, which needs gradients."""
-        terms: dict[str, Tensor] = {}
-        for player, function in (("discriminator", self.critic_terms), ("generator", self.generator_terms)):
-            step.begin(f"validation:{player}")
-            terms |= {f"{player}/{name}": value for name, value in function(step).items()}
-        return terms
 
     def _check_size(self, height: int, width: int) -> None:
         check_size(height, width, self.size_multiple if min(height, width) >= 8 else 8, "StarGAN")

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -98,25 +99,21 @@ class StarGANModal(StarGAN):
 
     def discriminator_terms(self, step: Step) -> Terms:
         """StarGAN's Eq. 5, for images of both modalities."""
-        terms = self.critic_terms(step)
-        x, penalties = _images(step), []
-        for m in _MODALITIES:
-            points = between(x[m], step.shared.x_hat[m].detach(), step.uniform("epsilon", 1, 1, 1))
-            penalties.append(gradient_penalty(self.D(points, m).real, points))
-        return {**terms, "gp": penalties[0] + penalties[1]}
-
-    def critic_terms(self, step: Step) -> dict[str, Tensor]:
-        """StarGAN's Eq. 5 but for the gradient penalty."""
         x = _images(step)
         x_hat = tuple(self._to(m, x[1 - m], source=1 - m) for m in _MODALITIES)
         step.keep(x_hat=x_hat)
         real = [self.D(x[m], m) for m in _MODALITIES]
         fake = [self.D(x_hat[m].detach(), m).real for m in _MODALITIES]
-        return {
+        terms = {
             "real": wasserstein_real(real[0].real) + wasserstein_real(real[1].real),
             "fake": wasserstein_fake(fake[0]) + wasserstein_fake(fake[1]),
             "cls": self._classification(real[0].labels, 0) + self._classification(real[1].labels, 1),
         }
+        if torch.is_grad_enabled():
+            points = [between(x[m], x_hat[m], step.uniform("epsilon", 1, 1, 1)) for m in _MODALITIES]
+            penalties = [gradient_penalty(self.D(points[m], m).real, points[m]) for m in _MODALITIES]
+            terms["gp"] = penalties[0] + penalties[1]
+        return terms
 
     def generator_terms(self, step: Step) -> Terms:
         """StarGAN's Eq. 6; with pairs, the distance to the true image in place of the cycle."""
