@@ -41,7 +41,8 @@ LABELS = {
 """The labels that published datasets have in a layout. Those of digits are digits."""
 ATTRIBUTES = ("celeba", "morph")
 UNPAIRED = ("trainA-trainB", "trainA-trainB-classes", "mnist-svhn", "mnist-usps", "morph-gender", "morph-ethnicity")
-GREY = {"mnist": ("image",), "usps": ("image",), "mnist-svhn": ("a",), "mnist-usps": ("a", "b")}
+ROLES = {"side-by-side": "paired", "rgb-d": "multimodal"}
+GREY = {"rgb-d": ("depth",), "mnist": ("image",), "usps": ("image",), "mnist-svhn": ("a",), "mnist-usps": ("a", "b")}
 
 
 def manifest(role, channels, label_kind, labels, size=None):
@@ -81,10 +82,9 @@ def published(name):
     """What the manifest of a recipe's dataset says, packed as its comment tells."""
     options = packing(name)
     layout = options["layout"]
-    role = "paired" if layout == "side-by-side" else "unpaired" if layout in UNPAIRED else "labelled"
-    channels = dict.fromkeys(("image",) if role == "labelled" else ("a", "b"), 3) | dict.fromkeys(
-        GREY.get(layout, ()), 1
-    )
+    role = ROLES.get(layout, "unpaired" if layout in UNPAIRED else "labelled")
+    domains = {"labelled": ("image",), "multimodal": ("rgb", "depth")}.get(role, ("a", "b"))
+    channels = dict.fromkeys(domains, 3) | dict.fromkeys(GREY.get(layout, ()), 1)
     digits = "0 1 2 3 4 5 6 7 8 9" if "mnist" in layout or layout in ("svhn", "usps") else ""
     labels = LABELS.get(layout, digits).split()
     if options["labels"]:
