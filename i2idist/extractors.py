@@ -37,7 +37,7 @@ from i2idist.randomness import key_of, permutation, sample_keys
 FORMAT_VERSION = 1
 FILE_NAME = "extractor.json"
 TRAINED_ON, HELD_OUT = "train", "val"
-_BATCH = 64
+_BATCH = 32
 _PEAK_LR = 3e-3
 
 Progress = Callable[[float], None]
