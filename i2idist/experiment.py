@@ -104,14 +104,17 @@ class Source:
     """State that a run starts from. A plain URI in a recipe; `url` and `sha256` are filled in when the run is created.
 
     Attributes:
-        uri: what the recipe names: a safetensors file, or a run.
-        url: the file or checkpoint that was found there.
+        uri: what the recipe names: a safetensors file, a run, a registered model (`models:/NAME@ALIAS`), or published
+            weights (`weights:NAME`).
+        url: the file or checkpoint that was found there; of what isn't in storage, a copy beside the runs.
         sha256: its digest.
+        version: `models:/NAME/VERSION`, which an alias stood for.
     """
 
     uri: str
     url: str | None = None
     sha256: str | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

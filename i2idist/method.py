@@ -94,12 +94,16 @@ class Domains:
 
 @dataclass(frozen=True, kw_only=True)
 class Adam:
-    """Adam (Kingma and Ba 2015, arXiv:1412.6980)."""
+    """Adam (Kingma and Ba 2015, arXiv:1412.6980).
+
+    With `clip_norm`, a step's whole gradient is scaled down to that norm where it is longer.
+    """
 
     lr: float
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
+    clip_norm: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +162,7 @@ class Update:
     Attributes:
         player: who steps.
         backward: a loss function for all the player's networks, or several `Backward`, whose gradients add up before
-            the step.
+            the step. Networks that none of them names stay as they are.
         every: the update runs on training steps 0, every, 2 x every, ...
         repeat: steps taken in a row, each after the first on a new batch.
     """
@@ -213,8 +217,8 @@ class Step:
         """Hand tensors to later updates of this step, detached, as `step.shared.NAME`."""
         self.keep(**{name: tensor.detach() for name, tensor in tensors.items()})
 
-    def keep(self, **tensors: Tensor) -> None:
-        """Hand tensors to later updates of this step with their graph, as `step.shared.NAME`."""
+    def keep(self, **tensors: Tensor | tuple[Any, ...]) -> None:
+        """Hand tensors, or tuples of them, to later updates of this step with their graph, as `step.shared.NAME`."""
         vars(self.shared).update(tensors)
 
     def begin(self, update: str) -> None:
@@ -284,7 +288,7 @@ class Method(nn.Module):
     def build(cls, config: Any, domains: Domains, sources: Mapping[str, Mapping[str, Tensor]] | None = None) -> Method:
         """Construct the method; `sources` are the states of pretrained parts, by name, where it starts from some.
 
-        Without sources it must have the same networks: a checkpoint's values then follow.
+        With None it must have the same networks: a checkpoint's values follow. Empty sources begin a run without any.
         """
         if sources:
             raise TypeError(f"{cls.__name__} starts from no pretrained sources, got {sorted(sources)}")
@@ -329,9 +333,10 @@ class Method(nn.Module):
         return terms
 
     def weights(self) -> dict[str, float]:
-        """Loss weights by term: the config's `lambda_X` for each term X."""
+        """Loss weights by term: the config's `lambda_X` for each term X, where it isn't None."""
         values = {f.name: getattr(self.config, f.name) for f in dataclasses.fields(self.config)}
-        return {name.removeprefix("lambda_"): float(v) for name, v in values.items() if name.startswith("lambda_")}
+        given = {name.removeprefix("lambda_"): v for name, v in values.items() if name.startswith("lambda_")}
+        return {name: float(v) for name, v in given.items() if v is not None}
 
     def translate(self, x: Tensor, code: Tensor | None = None, *, target: str = "b") -> Tensor:
         """Translate images; a function of each (input, code) alone.
@@ -348,6 +353,18 @@ class Method(nn.Module):
             SizeError: the method can't process H x W; the message names sizes that it can.
         """
         raise NotImplementedError
+
+    def attention(self, x: Tensor, *, target: str) -> Tensor | None:
+        """Where a translation to `target` may change the images, for pictures of a training.
+
+        Args:
+            x: (N, C, H, W) float in [-1, 1].
+            target: one of `targets`.
+
+        Returns:
+            (N, 1, H, W) in [0, 1]; None for a method without attention.
+        """
+        return None
 
     def translator_networks(self) -> tuple[str, ...]:
         """The networks that `translate` needs, by attribute name: what a saved model must hold."""

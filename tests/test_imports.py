@@ -36,7 +36,7 @@ ALLOWED = {
     "i2idist.method": ("i2idist.errors", "i2idist.randomness", "i2idist.data.batches"),
     "i2idist.train": ("i2idist.train", "i2idist.nn", "i2idist.storage", *CONTRACT),
     "i2idist.data": ("i2idist.data", "i2idist.storage", *CONTRACT),
-    "i2idist.metrics": ("i2idist.metrics", "i2idist.weights", *CONTRACT),
+    "i2idist.metrics": ("i2idist.metrics", "i2idist.weights", "i2idist.nn", *CONTRACT),
     "i2idist.weights": ("i2idist.storage", "i2idist.errors"),
     "i2idist.storage": ("i2idist.errors", "i2idist.storage_errors", "i2idist.storage_local"),
     "i2idist.storage_errors": ("i2idist.errors",),

@@ -32,6 +32,7 @@ COMMANDS = {
     "evaluate": ("i2idist.cli.evaluate:evaluate", "Measure a model by protocols."),
     "compare": ("i2idist.cli.evaluate:compare", "Measure several models on the same inputs and codes, side by side."),
     "classifier": ("i2idist.cli.classifier:classifier", "Train a classifier that protocols read translations with."),
+    "extractor": ("i2idist.cli.extractor:extractor", "Train UDIT's semantic extractor, and register it."),
     "protocols": ("i2idist.cli.evaluate:protocols", "List the protocols that models are measured by."),
     "weights": ("i2idist.cli.weights:app", "List, fetch and verify the weights that metrics need."),
     "methods": ("i2idist.cli.methods:methods", "List the methods, their papers and options."),

@@ -82,23 +82,60 @@ def _report_new(url: str, manifest: Manifest, as_json: bool) -> None:
     _report(url, manifest, as_json)
 
 
+def label_names(text: str | None) -> list[str]:
+    """The names in `--labels`."""
+    return text.split(",") if text else []
+
+
 @app.command()
 def pack(
     src: Annotated[str, typer.Argument(help="Folder of images: a path or URL.")],
     dest: Annotated[str, typer.Argument(help="Where the dataset goes: an empty or absent folder.")],
-    layout: Annotated[
-        str, typer.Option(help="side-by-side, trainA-trainB, class-folders, celeba, rgb-d or folder (no labels).")
-    ],
+    layout: Annotated[str, typer.Option(help="Which of these: see above.")],
+    labels: Annotated[
+        str | None, typer.Option(help="Take only these classes or attributes, in this order: Male,Young.")
+    ] = None,
+    crop: Annotated[
+        int | None, typer.Option(min=1, help="Cut a square of so many pixels out of the middle of every image.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The dataset's name; default: the last part of DEST.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: one a core, at most 8.")] = None,
     shard_mb: Annotated[float, typer.Option(min=0.001, help="Megabytes a shard.")] = 16.0,
     as_json: Json = False,
 ) -> None:
-    """Pack a folder of images into a dataset. Run again to continue after an interruption."""
+    r"""Pack images into a dataset, from the layouts in which they are published.
+
+    Run it again to continue after an interruption. The layouts, and what SRC holds:
+
+    \b
+    side-by-side   [train|val|test/]NAME.jpg with a left and b right:
+                   facades, maps, edges2shoes, edges2handbags
+    trainA-trainB  trainA/NAME.jpg, trainB, testA, testB: winter2summer,
+                   cat2dog
+    trainA-trainB-classes
+                   trainA/CLASS/NAME.jpg, trainB/CLASS/NAME.jpg, ...:
+                   UDIT's biased handbags, makeup and scenes
+    class-folders  [train|val|test/]CLASS/NAME.jpg
+    rgb-d          [train|val|test/]rgb/NAME.png, depth/NAME.png, ...
+    folder         [train|val|test/]NAME.jpg, no labels
+    artworks       monet2photo/trainA/NAME.jpg, cezanne2photo, ...
+    celeba         img_align_celeba, list_attr_celeba.txt and
+                   list_eval_partition.txt
+    color          train/blue/NAME.jpg or train/domain_0.tfrecords, ...
+    mnist          train-images-idx3-ubyte[.gz] and the other three
+    svhn           train_32x32.mat, test_32x32.mat[, extra_32x32.mat]
+    usps           usps.bz2, usps.t.bz2
+    mnist-svhn     files of both, as two unpaired domains
+    mnist-usps     likewise
+    morph          morph_2008_nonCommercial.csv and Album2
+    morph-gender   the same, as UDIT's biased young and old, with gender
+    morph-ethnicity
+                   likewise, with ethnicity
+    """
     from i2idist.data.layouts import read_layout
     from i2idist.data.pack import pack as run
 
-    source = read_layout(src, layout)
+    source = read_layout(src, layout, labels=label_names(labels), crop=crop)
     with _bar("packing", source.count) as progress:
         manifest = run(
             source.samples,
@@ -214,20 +251,38 @@ def _size(text: str) -> tuple[int, int]:
     return int(sides[0]), int(sides[-1])
 
 
+def _choice(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--choose is {text!r}; write KEY=VALUE.")
+    return key, value
+
+
 @app.command()
 def generate(
-    name: Annotated[str, typer.Argument(help="digits, edges or maps.")],
+    name: Annotated[str, typer.Argument(help="digits, edges, maps, textures, ...")],
     dest: Annotated[str, typer.Argument(help="Where the dataset goes: an empty or absent folder.")],
     size: Annotated[str, typer.Option(help="Pixels: 32, or 64x96 for height x width.")] = "32",
     train: Annotated[int | None, typer.Option(min=0, help="Training samples.")] = None,
     val: Annotated[int | None, typer.Option(min=0, help="Validation samples.")] = None,
     test: Annotated[int | None, typer.Option(min=0, help="Test samples.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Other seeds give other samples.")] = 0,
+    choose: Annotated[list[str] | None, typer.Option(help="The dataset's own parameters: bias=colour.")] = None,
     as_json: Json = False,
 ) -> None:
     """Make a dataset with ground truth, in seconds, the same from a seed on any machine."""
     from i2idist.data.generated import generate as run
 
     with _bar("generating", None) as progress:
-        manifest = run(name, dest, size=_size(size), train=train, val=val, test=test, seed=seed, progress=progress)
+        manifest = run(
+            name,
+            dest,
+            size=_size(size),
+            train=train,
+            val=val,
+            test=test,
+            seed=seed,
+            choices=dict(map(_choice, choose or [])),
+            progress=progress,
+        )
     _report_new(dest, manifest, as_json)

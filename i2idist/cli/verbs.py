@@ -19,6 +19,7 @@ from i2idist.experiment import Experiment, Source, from_dict, read_experiment
 from i2idist.launch.head import is_loopback
 from i2idist.launch.run_folder import RunFolder, minted_name, runs_root
 from i2idist.launch.runs import check_launch
+from i2idist.launch.sources import is_named
 from i2idist.launch.submission import EXPERIMENT_FILE, absolute_database
 from i2idist.recipe import override, parse_overrides
 
@@ -93,8 +94,8 @@ class Client:
         )
 
     def _source(self, source: Source, key: str) -> Source:
-        is_name = "/" not in source.uri and not source.uri.endswith(".safetensors") and not Path(source.uri).exists()
-        if is_name:
+        is_run = "/" not in source.uri and not source.uri.endswith(".safetensors") and not Path(source.uri).exists()
+        if is_run or is_named(source.uri):
             return source
         url = source.url and self.place(source.url, key)
         return dataclasses.replace(source, uri=self.place(source.uri, key), url=url)
@@ -207,6 +208,7 @@ def evaluate(values: Values, client: Client) -> Prepared:
 
 def data_pack(values: Values, client: Client) -> Prepared:
     """`i2idist data pack`."""
+    from i2idist.cli.data import label_names
     from i2idist.data.layouts import read_layout
     from i2idist.data.pack import check_place
 
@@ -214,5 +216,5 @@ def data_pack(values: Values, client: Client) -> Prepared:
     with client.looking_at(travels["src"], travels["dest"]) as can_look:
         if can_look:
             check_place(travels["dest"])
-            read_layout(travels["src"], values["layout"])
+            read_layout(travels["src"], values["layout"], labels=label_names(values["labels"]), crop=values["crop"])
     return Prepared(name=minted_name(f"pack-{Path(travels['dest']).name}"), values=travels, root=client.root(None))

@@ -10,12 +10,17 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from i2idist import storage
+from i2idist import storage, weights
+from i2idist.data.cache import default_folder
 from i2idist.errors import SourceError
 from i2idist.experiment import Experiment, Source
+from i2idist.tracking.settings import located
 from i2idist.train.checkpoint import Checkpoints
 
 _TENSORS, _COMMIT = "state.safetensors", "COMMIT.json"
+_REGISTERED, _PUBLISHED = "models:/", "weights:"
+_COPIES = ".sources"
+"""The folder beside the runs that holds copies of what isn't in storage, named by digest: every worker reaches it."""
 
 
 def pin_sources(experiment: Experiment, root: str) -> Experiment:
@@ -27,12 +32,15 @@ def pin_sources(experiment: Experiment, root: str) -> Experiment:
 
     Raises:
         SourceError: a source is absent.
+        TrackingError: one is registered, and MLflow can't be reached.
     """
-    first = experiment.init_from
+    tracking, first = experiment.tracking.uri, experiment.init_from
     return dataclasses.replace(
         experiment,
-        init_from=first and _pinned(first, root, "init_from"),
-        sources={name: _pinned(source, root, f"sources.{name}") for name, source in experiment.sources.items()},
+        init_from=first and _pinned(first, root, tracking, "init_from"),
+        sources={
+            name: _pinned(source, root, tracking, f"sources.{name}") for name, source in experiment.sources.items()
+        },
     )
 
 
@@ -51,17 +59,45 @@ def _adopted(source: Source, stored: Source | None) -> Source:
     return stored if stored and is_same else source
 
 
-def _pinned(source: Source, root: str, key: str) -> Source:
+def is_named(uri: str) -> bool:
+    """Whether a source is a name, of a registered model or of published weights, and no place in storage."""
+    return uri.startswith((_REGISTERED, _PUBLISHED))
+
+
+def _pinned(source: Source, root: str, tracking: str | None, key: str) -> Source:
     if source.url and source.sha256:
         return source
-    url = _absolute(source.url or _find(source.uri, root, key))
+    version = None
+    if is_named(source.uri):
+        url, version = _copied(source.uri, root, tracking)
+    else:
+        url = source.url or _find(source.uri, root, key)
+    url = _absolute(url)
     digest = _digest(url, key)
     if source.sha256 not in (None, digest):
         raise SourceError(
             f"{key}: {url} has SHA-256 {digest}, not {source.sha256} as the recipe says. "
             "Get the right file, or change the digest."
         )
-    return Source(uri=source.uri, url=url, sha256=digest)
+    return Source(uri=source.uri, url=url, sha256=digest, version=version)
+
+
+def _copied(uri: str, root: str, tracking: str | None) -> tuple[str, str | None]:
+    """The URL of a copy beside the runs, made on first use, and the version that the name stands for."""
+    version = None
+    if uri.startswith(_REGISTERED):
+        from i2idist.tracking.folders import fetch_weights  # MLflow takes seconds to import
+
+        cache = default_folder().parent / "sources"
+        version, data = fetch_weights(uri, cache, uri=located(tracking, root))
+    else:
+        name = uri.removeprefix(_PUBLISHED)
+        tensors = weights.read(name, f"the source {uri}")
+        data = safetensors.torch.save({key: tensor.contiguous() for key, tensor in tensors.items()})
+    url = storage.join(root, _COPIES, f"{hashlib.sha256(data).hexdigest()}.safetensors")
+    if not storage.exists(url):
+        storage.write_bytes(url, data)
+    return url, version
 
 
 def _absolute(url: str) -> str:

@@ -245,8 +245,8 @@ def build(experiment: Experiment, reader: Reader, from_sources: bool = True) -> 
         from_sources: load the sources; False where a checkpoint, which holds all that came from them, follows.
     """
     torch.manual_seed(key_of(experiment.seed, "initial parameters"))
-    sources = {name: load_source(source) for name, source in experiment.sources.items()} if from_sources else {}
-    return method_class(experiment.method).build(experiment.method.config, reader.domains, sources or None)
+    sources = {name: load_source(source) for name, source in experiment.sources.items()} if from_sources else None
+    return method_class(experiment.method).build(experiment.method.config, reader.domains, sources)
 
 
 def open_readers(experiment: Experiment, rank: int, world_size: int, stack: ExitStack) -> tuple[Reader, Reader | None]:

@@ -41,6 +41,16 @@ def least_squares_fake(logits: Tensor) -> Tensor:
     return sample_mean(widen(logits).square())
 
 
+def wasserstein_real(values: Tensor) -> Tensor:
+    """-f(x): a critic's loss on real samples, a generator's on fakes (WGAN, arXiv:1701.07875, Eq. 2)."""
+    return sample_mean(-widen(values))
+
+
+def wasserstein_fake(values: Tensor) -> Tensor:
+    """f(x): a critic's loss on fakes (WGAN, arXiv:1701.07875, Eq. 2)."""
+    return sample_mean(widen(values))
+
+
 def over_scales(loss: Callable[[Tensor], Tensor], logits: Sequence[Tensor]) -> Tensor:
     """The sum of a loss over a discriminator's scales: (N,)."""
     return torch.stack([loss(scale) for scale in logits]).sum(0)

@@ -10,3 +10,8 @@ from i2idist.losses.reduction import sample_mean, widen
 def l1(x: Tensor, y: Tensor) -> Tensor:
     """Mean absolute difference: (N, ...), (N, ...) -> (N,)."""
     return sample_mean((widen(x) - widen(y)).abs())
+
+
+def l2(x: Tensor, y: Tensor) -> Tensor:
+    """Mean squared difference: (N, ...), (N, ...) -> (N,)."""
+    return sample_mean((widen(x) - widen(y)).square())

@@ -6,11 +6,33 @@ import importlib
 
 from i2idist.errors import ConfigError, nearest
 from i2idist.method import Method
+from i2idist.methods.bicyclegan import BicycleGAN
 from i2idist.methods.cyclegan import CycleGAN, CycleGANNoise
+from i2idist.methods.munit import MUNIT
 from i2idist.methods.pix2pix import Pix2Pix
 from i2idist.methods.segan import SEGAN, Pix2PixNoise
+from i2idist.methods.stargan import StarGAN
+from i2idist.methods.stargan_modal import StarGANModal
+from i2idist.methods.tigan import TIGAN
+from i2idist.methods.udit import MUNITPI, UDIT
+from i2idist.methods.unit import UNIT
 
-__all__ = ["METHODS", "CycleGAN", "CycleGANNoise", "Pix2Pix", "Pix2PixNoise", "SEGAN", "load_method"]
+__all__ = [
+    "METHODS",
+    "BicycleGAN",
+    "CycleGAN",
+    "CycleGANNoise",
+    "MUNIT",
+    "MUNITPI",
+    "Pix2Pix",
+    "Pix2PixNoise",
+    "SEGAN",
+    "StarGAN",
+    "StarGANModal",
+    "UNIT",
+    "TIGAN",
+    "load_method",
+]
 
 METHODS: dict[str, type[Method]] = {
     "segan": SEGAN,
@@ -18,6 +40,14 @@ METHODS: dict[str, type[Method]] = {
     "pix2pix_noise": Pix2PixNoise,
     "cyclegan": CycleGAN,
     "cyclegan_noise": CycleGANNoise,
+    "bicyclegan": BicycleGAN,
+    "munit": MUNIT,
+    "udit": UDIT,
+    "munit_pi": MUNITPI,
+    "unit": UNIT,
+    "stargan": StarGAN,
+    "stargan_modal": StarGANModal,
+    "tigan": TIGAN,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from torch import Tensor
 
@@ -79,3 +79,23 @@ def require_code(code: Tensor | None, x: Tensor, code_dim: int) -> Tensor:
             f"Each of the {len(x)} images needs a code of length {code_dim}, but {got}: draw it from N(0, I)."
         )
     return code.to(x.dtype)
+
+
+def check_sources(sources: Collection[str] | None, needed: Mapping[str, str]) -> None:
+    """Refuse a run that starts without a pretrained part that its method needs, or with one that it has no use for.
+
+    Args:
+        sources: the names given; None: a checkpoint follows, and nothing is needed.
+        needed: what each part is, by name.
+
+    Raises:
+        ConfigError: says which, and what to write into the recipe.
+    """
+    if sources is None:
+        return
+    for name in needed.keys() - set(sources):
+        raise ConfigError(f"This method starts from {needed[name]}: name it in the recipe, `sources: {{{name}: URI}}`.")
+    for name in set(sources) - needed.keys():
+        raise ConfigError(
+            f"The recipe names sources.{name}, which this configuration has no use for.{nearest(name, needed)}"
+        )

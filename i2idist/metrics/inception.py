@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from i2idist.nn.conv_norm import ConvNorm, Kernel, Step
+
 SIDE = 299
 FEATURES, CLASSES = 2048, 1008
 RESIZE = (
@@ -23,28 +25,7 @@ RESIZE = (
     "i * source / 299"
 )
 
-Kernel = int | tuple[int, int]
-Step = tuple[int, Kernel] | tuple[int, Kernel, int]
-"""Output channels, kernel, and the stride where it is not 1."""
-
 _FORK: tuple[Kernel, Kernel] = ((1, 3), (3, 1))
-
-
-class ConvNorm(nn.Module):
-    """Convolution without bias, batch norm, ReLU."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: Kernel, stride: int = 1, same: bool | None = None) -> None:
-        """Padded to the same size, as `same` says; by default where the stride is 1."""
-        super().__init__()
-        height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
-        padded = stride == 1 if same is None else same
-        padding = (height // 2, width // 2) if padded else (0, 0)
-        self.conv = nn.Conv2d(inputs, outputs, (height, width), stride, padding, bias=False)
-        self.bn = nn.BatchNorm2d(outputs, eps=0.001)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', H', W')."""
-        return functional.relu(self.bn(self.conv(x)), inplace=True)
 
 
 class _Mixed(nn.Module):

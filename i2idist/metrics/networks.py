@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from i2idist import weights
 from i2idist.errors import ConfigError, SourceError, nearest
-from i2idist.metrics import face, inception, perceptual
+from i2idist.metrics import inception, perceptual
+from i2idist.nn import face
 
 Gives = Literal["features", "distance", "probabilities"]
 State = Mapping[str, Tensor]

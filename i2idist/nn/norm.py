@@ -102,6 +102,46 @@ class InstanceNorm(nn.Module):
         return functional.instance_norm(x)
 
 
+class AffineInstanceNorm(CrossReplica):
+    """Instance norm with learnt scale and shift, and optionally running statistics that translation then uses.
+
+    Attributes:
+        at_test: in eval mode normalise by the statistics of each `sample`, as in training, or by the `running` averages
+            of training's; only then are they kept.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, *, at_test: Literal["running", "sample"] = "sample") -> None:
+        """Make the layer for (N, channels, H, W) with H * W > 1."""
+        super().__init__()
+        self.at_test = at_test
+        self.momentum = 0.1
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        if at_test == "running":
+            self.register_buffer("running_mean", torch.zeros(channels))
+            self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Give each channel of each sample mean `bias` and deviation `weight`: (N, C, H, W) -> the same shape."""
+        if self.at_test == "running" and not self.training:
+            return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias)
+        if self.at_test == "running":
+            self._track(x)
+        return functional.instance_norm(x, weight=self.weight, bias=self.bias)
+
+    @torch.no_grad()
+    def _track(self, x: Tensor) -> None:
+        """Average the samples' means and unbiased variances over all workers, whose numbers of samples may differ."""
+        var, mean = torch.var_mean(x.to(self.running_var.dtype), dim=(2, 3))
+        totals = self.sum(torch.cat([mean.sum(0), var.sum(0), mean.new_tensor([len(x)])]))
+        mean, var = (totals[:-1] / totals[-1]).chunk(2)
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(var, self.momentum)
+
+
 class CodeNorm(nn.Module):
     """Instance norm with scale and shift linear in a code: AdaIN (Huang and Belongie 2017, arXiv:1703.06868) from z.
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import Tensor, nn
 from torch.nn import functional
 
 from i2idist.errors import SizeError
 from i2idist.nn.norm import NormLayer
+from i2idist.nn.resnet import ReflectConv
 
 
 class PatchGAN(nn.Module):
@@ -40,17 +43,41 @@ class PatchGAN(nn.Module):
         return logits
 
 
-class MultiScalePatchGAN(nn.Module):
-    """Equal PatchGANs on the image at full, half, ... size (Wang et al. 2018, arXiv:1711.11585, section 3.2)."""
+class StridedPatchGAN(nn.Module):
+    """The patch discriminator of MUNIT (Huang et al. 2018, arXiv:1804.04732, appendix B.2).
 
-    def __init__(
-        self, in_channels: int, *, scales: int, width: int, layers: int, norm: NormLayer, norm_bias: bool
-    ) -> None:
-        """Make `scales` networks; for the other settings see `PatchGAN`."""
+    Every 4x4 convolution has stride 2, reflects at the border and has no norm; a 1x1 convolution gives the logits.
+    """
+
+    def __init__(self, in_channels: int, *, width: int, layers: int, slope: float = 0.2) -> None:
+        """Make the network.
+
+        Args:
+            in_channels: of the image.
+            width: channels of the first layer, doubled by each further one; 64 in the paper.
+            layers: stride-2 convolutions; 4 in the paper.
+            slope: of the leaky ReLUs below zero.
+        """
         super().__init__()
-        self.scales = nn.ModuleList(
-            PatchGAN(in_channels, width=width, layers=layers, norm=norm, norm_bias=norm_bias) for _ in range(scales)
-        )
+        parts: list[nn.Module] = []
+        for level in range(layers):
+            below = width * 2 ** (level - 1) if level else in_channels
+            parts += [ReflectConv(below, width * 2**level, 4, 2), nn.LeakyReLU(slope, inplace=True)]
+        self.layers = nn.Sequential(*parts, nn.Conv2d(width * 2 ** (layers - 1), 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of being real, one a patch: (N, in_channels, H, W) -> (N, 1, H // 2^layers, W // 2^layers)."""
+        logits: Tensor = self.layers(x)
+        return logits
+
+
+class MultiScale(nn.Module):
+    """Discriminators on the image at full, half, ... size (Wang et al. 2018, arXiv:1711.11585, section 3.2)."""
+
+    def __init__(self, scales: Iterable[nn.Module]) -> None:
+        """Take one discriminator a scale, finest first."""
+        super().__init__()
+        self.scales = nn.ModuleList(scales)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Logits at every scale, finest first: (N, in_channels, H, W) -> (N, 1, h_i, w_i) each."""
@@ -62,13 +89,53 @@ class MultiScalePatchGAN(nn.Module):
         return tuple(logits)
 
 
+class MultiScalePatchGAN(MultiScale):
+    """PatchGANs at several scales, equal or each half as wide as the finer one."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        scales: int,
+        width: int,
+        layers: int,
+        norm: NormLayer,
+        norm_bias: bool,
+        narrowing: bool = False,
+    ) -> None:
+        """Make `scales` networks, with `narrowing` of halved widths; for the other settings see `PatchGAN`."""
+        super().__init__(
+            PatchGAN(
+                in_channels,
+                width=width >> scale if narrowing else width,
+                layers=layers,
+                norm=norm,
+                norm_bias=norm_bias,
+            )
+            for scale in range(scales)
+        )
+
+
 def check_patches(height: int, width: int, *, layers: int, scales: int = 1) -> None:
     """Refuse an image that is too small for its discriminator.
 
     Raises:
         SizeError: the coarsest scale would have no patch; names the smallest side that has one.
     """
-    smallest = 3 * 2**layers
+    _check_coarsest(3 * 2**layers, height, width, layers, scales)
+
+
+def check_strided_patches(height: int, width: int, *, layers: int, scales: int = 1) -> None:
+    """Refuse an image that is too small for `StridedPatchGAN` at so many scales.
+
+    Raises:
+        SizeError: the coarsest scale would have no patch; names the smallest side that has one.
+    """
+    _check_coarsest(2**layers, height, width, layers, scales)
+
+
+def _check_coarsest(smallest: int, height: int, width: int, layers: int, scales: int) -> None:
+    """Refuse an image whose coarsest scale is below `smallest` pixels a side."""
     for _ in range(scales - 1):
         smallest = 2 * smallest - 1
     if min(height, width) < smallest:

@@ -12,26 +12,29 @@ from i2idist.randomness import Noise
 
 
 class ReflectConv(nn.Conv2d):
-    """A convolution of stride 1 with an odd kernel that keeps height and width by reflecting at the border."""
+    """A convolution that reflects at the border: odd kernels of stride 1 keep height and width, 4x4 of stride 2 halves.
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
-        """Make the layer; height and width must exceed kernel // 2."""
-        super().__init__(in_channels, out_channels, kernel)
-        self._border = (kernel // 2,) * 4
+    Height and width must exceed the border, (kernel - stride + 1) // 2.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> None:
+        """Make the layer."""
+        super().__init__(in_channels, out_channels, kernel, stride)
+        self._border = ((kernel - stride + 1) // 2,) * 4
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, out_channels, H, W)."""
+        """(N, in_channels, H, W) -> (N, out_channels, H // stride, W // stride)."""
         return super().forward(functional.pad(x, self._border, mode="reflect"))
 
 
 class ResidualBlock(nn.Module):
     """x + norm(conv(relu(norm(conv(x))))), with dropout after the ReLU, norms steered by a code where there is one."""
 
-    def __init__(self, channels: int, *, code_dim: int = 0, dropout: float = 0.0) -> None:
+    def __init__(self, channels: int, *, code_dim: int = 0, dropout: float = 0.0, kernel: int = 3) -> None:
         """Make the block for (N, channels, H, W)."""
         super().__init__()
         self.dropout = dropout
-        self.conv_1, self.conv_2 = ReflectConv(channels, channels, 3), ReflectConv(channels, channels, 3)
+        self.conv_1, self.conv_2 = ReflectConv(channels, channels, kernel), ReflectConv(channels, channels, kernel)
         self.norm_1, self.norm_2 = _norm(channels, code_dim), _norm(channels, code_dim)
 
     def forward(self, x: Tensor, z: Tensor | None = None, noise: Noise | None = None) -> Tensor:

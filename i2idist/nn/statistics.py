@@ -1,7 +1,8 @@
-"""Statistics networks: scores of (image, code) pairs for estimates of mutual information."""
+"""Statistics networks: scores of pairs, for estimates of mutual information."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -26,13 +27,7 @@ class StatisticsNetwork(nn.Module):
             hidden: width of the last layer of both branches; 1024 in the tables.
         """
         super().__init__()
-        halvings = max(1, (min(size) // 4).bit_length() - 1)
-        parts: list[nn.Module] = []
-        for level in range(halvings):
-            parts += [nn.Conv2d(channels, width * 2**level, 4, 2, 1), nn.ELU(inplace=True)]
-            channels = width * 2**level
-        features = channels * (size[0] >> halvings) * (size[1] >> halvings)
-        self.image = nn.Sequential(*parts, nn.Flatten(), nn.Linear(features, hidden))
+        self.image = _image_layers(channels, size, width, hidden)
         self.code = nn.Sequential(
             nn.Linear(code_dim, hidden // 2), nn.ELU(inplace=True), nn.Linear(hidden // 2, hidden)
         )
@@ -43,3 +38,34 @@ class StatisticsNetwork(nn.Module):
         together = self.image(images)[:, None] + self.code(codes)  # (N, M, hidden)
         scores: Tensor = self.score(functional.elu(together)).squeeze(-1)
         return scores
+
+
+class PairStatisticsNetwork(nn.Module):
+    """Scores of pairs of images, which it sees together: the layers for images above, and a score."""
+
+    def __init__(self, channels: int, size: tuple[int, int], *, width: int, hidden: int) -> None:
+        """Make the network for pairs with `channels` in all; for the other settings see `StatisticsNetwork`."""
+        super().__init__()
+        self.images = _image_layers(channels, size, width, hidden)
+        self.score = nn.Linear(hidden, 1)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Score each x with its y: (N, C, H, W), (N, C', H, W) -> (N,)."""
+        scores: Tensor = self.score(functional.elu(self.images(torch.cat([x, y], dim=1)))).squeeze(-1)
+        return scores
+
+
+def _image_layers(channels: int, size: tuple[int, int], width: int, hidden: int) -> nn.Sequential:
+    """Halvings to about 4x4 and a linear layer: (N, channels, *size) -> (N, hidden)."""
+    halvings = halvings_to(4, size)
+    parts: list[nn.Module] = []
+    for level in range(halvings):
+        parts += [nn.Conv2d(channels, width * 2**level, 4, 2, 1), nn.ELU(inplace=True)]
+        channels = width * 2**level
+    features = channels * (size[0] >> halvings) * (size[1] >> halvings)
+    return nn.Sequential(*parts, nn.Flatten(), nn.Linear(features, hidden))
+
+
+def halvings_to(side: int, size: tuple[int, int]) -> int:
+    """How often the shorter side of `size` can be halved without falling below `side`; at least once."""
+    return max(1, (min(size) // side).bit_length() - 1)

@@ -1,7 +1,9 @@
-"""Folders that aren't translators, in the model registry: classifiers that protocols read translations with."""
+"""Folders that aren't translators, in the model registry: classifiers and semantic extractors."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -9,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from i2idist import storage
+from i2idist.errors import SourceError
 from i2idist.tracking.fetch import DIGEST, download, location_of
 from i2idist.tracking.place import connect, experiment_id, mlflow_errors, tracking_uri
 from i2idist.tracking.registry import check_model_name, create_version, pin_version, version_with
@@ -85,3 +88,32 @@ def fetch_folder(pinned: str, cache: Path, *, uri: str | None = None) -> str:
                 with suppress(OSError):  # another process put it there meanwhile
                     os.replace(fetched, kept)
     return str(kept)
+
+
+def fetch_weights(model_uri: str, cache: Path, *, uri: str | None = None) -> tuple[str, bytes]:
+    """The weights of anything of ours in the registry: a translator, a classifier, an extractor.
+
+    Args:
+        model_uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+        cache: where fetched folders are kept.
+        uri: the tracking server or database, see `tracking_uri`.
+
+    Returns:
+        `models:/NAME/VERSION`, and the bytes of the safetensors file.
+
+    Raises:
+        ConfigError: the URI names no model.
+        SourceError: there is no such version, it holds no weights of ours, or they are damaged.
+        TrackingError: MLflow can't be reached.
+    """
+    pinned = pinned_uri(model_uri, uri=uri)
+    folder = Path(fetch_folder(pinned, cache, uri=uri))
+    cards = [json.loads(path.read_bytes()) | {"folder": path.parent} for path in sorted(folder.rglob("*.json"))]
+    found = next((card for card in cards if {"weights", "weights_sha256"} <= card.keys()), None)
+    if found is None:
+        raise SourceError(f"{pinned} holds no weights of i2idist.")
+    path = Path(found["folder"], found["weights"])
+    data = path.read_bytes() if path.exists() else b""
+    if hashlib.sha256(data).hexdigest() != found["weights_sha256"]:
+        raise SourceError(f"{path}, fetched from {pinned}, is damaged or missing: remove its folder and try again.")
+    return pinned, data

@@ -54,6 +54,16 @@ class Pictures:
         outputs = _translate(trainer, x, interpolated_codes(ends[0], ends[1], STEPS), trainer.method.targets[0])
         return sheet(x, outputs, title="Between two codes", columns=interpolation_headers(STEPS))
 
+    def attention(self, trainer: Trainer) -> Image | None:
+        """Where each target lets the inputs change, white; None where the method has no attention."""
+        method, x = trainer.method, _sources(self._inputs(trainer))
+        with as_saved(trainer):
+            found = [method.attention(x, target=target) for target in method.targets]
+        maps = [one.float() * 2 - 1 for one in found if one is not None]
+        if not maps:
+            return None
+        return sheet(x, torch.stack(maps, dim=1), title=f"{trainer.images:,} images: attention", columns=method.targets)
+
     def _inputs(self, trainer: Trainer) -> Batch:
         if self._batch is None:
             device = next(trainer.method.parameters()).device

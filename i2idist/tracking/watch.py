@@ -36,14 +36,18 @@ class TrackingWatcher(Watcher):
         self._tracker.restore(rest.get("tracking"), images)
 
     def look(self, trainer: Trainer, final: bool) -> None:
-        """Draw the fixed inputs' translations; in the end, the way between two codes."""
+        """Draw the fixed inputs' translations and the attention to them; in the end, the way between two codes."""
         if self._pictures is None:
             return
         try:
-            picture = self._pictures.interpolation(trainer) if final else self._pictures.grid(trainer)
+            if final:
+                drawn = {"interpolation": self._pictures.interpolation(trainer)}
+            else:
+                drawn = {"translations": self._pictures.grid(trainer), "attention": self._pictures.attention(trainer)}
         except I2IError as error:  # images that can't be shown, or read, are no reason to stop training
             _LOG.warning("No pictures for MLflow: %s", error)
             self._pictures = None
             return
-        if picture is not None:
-            self._tracker.picture("interpolation" if final else "translations", picture, trainer.images)
+        for key, picture in drawn.items():
+            if picture is not None:
+                self._tracker.picture(key, picture, trainer.images)

@@ -185,13 +185,13 @@ class Trainer:
     def _update(self, update: Update, name: str, stage: Stage, steps: list[Step]) -> None:
         player = self._players[update.player]
         optimizer = self._optimizers[update.player]
-        trained = [n for n in player.networks if n not in stage.frozen]
-        parameters = _parameters(self.method, tuple(trained))
+        backwards = self._backwards(update, tuple(n for n in player.networks if n not in stage.frozen))
+        parameters = _parameters(self.method, tuple({n: None for b in backwards for n in b.networks}))
         for parameter in self._parameters[update.player].values():
             parameter.grad = None
         for step in steps:
             step.begin(name)
-            for backward in self._backwards(update, tuple(trained)):
+            for backward in backwards:
                 self._backward(backward, name, step, len(steps))
         gradients = {}
         for key, parameter in parameters.items():
@@ -199,6 +199,8 @@ class Trainer:
                 parameter.grad = torch.zeros_like(parameter)
             gradients[key] = parameter.grad
         self._refuse_non_finite(self._comm.reduce_gradients(list(gradients.values())), name)
+        if player.optimizer.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(parameters.values(), player.optimizer.clip_norm)
         if self._observer:
             self._observer(name, gradients)
         factor = player.schedule.factor(self.images - self.training.batch_size, self.training.total_images)

@@ -167,3 +167,83 @@ class CycleGANReference:
             loss = self.gan(network(real), True) + self.gan(network(pool.query(fake)), False)
             (loss * 0.5).backward()
         self.optimizers[1].step()
+
+
+def stargan_generator(labels: int, width: int = 64, blocks: int = 6) -> nn.Sequential:
+    def norm(n: int) -> nn.Module:
+        return nn.InstanceNorm2d(n, affine=True, track_running_stats=True)
+
+    def down(a: int, b: int, *shape: int) -> list[nn.Module]:
+        return [nn.Conv2d(a, b, *shape, bias=False), norm(b), nn.ReLU(True)]
+
+    class Block(nn.Module):
+        def __init__(self, n: int) -> None:
+            super().__init__()
+            self.body = nn.Sequential(*down(n, n, 3, 1, 1), nn.Conv2d(n, n, 3, 1, 1, bias=False), norm(n))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.body(x)
+
+    layers = [*down(3 + labels, width, 7, 1, 3), *down(width, 2 * width, 4, 2, 1), *down(2 * width, 4 * width, 4, 2, 1)]
+    layers += [Block(4 * width) for _ in range(blocks)]
+    for n in (4 * width, 2 * width):
+        layers += [nn.ConvTranspose2d(n, n // 2, 4, 2, 1, bias=False), norm(n // 2), nn.ReLU(True)]
+    return nn.Sequential(*layers, nn.Conv2d(width, 3, 7, 1, 3, bias=False), nn.Tanh())
+
+
+class StarGANDiscriminator(nn.Module):
+    def __init__(self, labels: int, size: int, width: int = 64, layers: int = 6) -> None:
+        super().__init__()
+        parts: list[nn.Module] = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.01)]
+        for level in range(layers - 1):
+            n = width * 2**level
+            parts += [nn.Conv2d(n, 2 * n, 4, 2, 1), nn.LeakyReLU(0.01)]
+        top = width * 2 ** (layers - 1)
+        self.main = nn.Sequential(*parts)
+        self.source = nn.Conv2d(top, 1, 3, 1, 1, bias=False)
+        self.label = nn.Conv2d(top, labels, size >> layers, bias=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.main(x)
+        return self.source(h), self.label(h).flatten(1)
+
+
+class StarGANReference:
+    """One critic step with its penalty, one generator step; the fake is made in both."""
+
+    def __init__(self, labels: int, size: int) -> None:
+        self.G, self.D = stargan_generator(labels), StarGANDiscriminator(labels, size)
+        self.optimizers = [torch.optim.Adam(n.parameters(), lr=1e-4, betas=(0.5, 0.999)) for n in (self.G, self.D)]
+
+    def translate(self, x: Tensor, c: Tensor) -> Tensor:
+        maps = c[:, :, None, None].repeat(1, 1, x.size(2), x.size(3))
+        return self.G(torch.cat([x, maps], dim=1))
+
+    def label_loss(self, logits: Tensor, c: Tensor) -> Tensor:
+        return nn.functional.binary_cross_entropy_with_logits(logits, c, reduction="sum") / len(logits)
+
+    def zero_grad(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+
+    def penalty(self, x: Tensor, fake: Tensor) -> Tensor:
+        share = torch.rand(len(x), 1, 1, 1)
+        x_hat = (share * x + (1 - share) * fake.detach()).requires_grad_(True)
+        y = self.D(x_hat)[0]
+        (slope,) = torch.autograd.grad(y, x_hat, torch.ones_like(y), retain_graph=True, create_graph=True)
+        return ((slope.flatten(1).square().sum(1).sqrt() - 1) ** 2).mean()
+
+    def step(self, x: Tensor, c: Tensor) -> None:
+        target = c[torch.randperm(len(c))]
+        real, labels = self.D(x)
+        fake = self.translate(x, target)
+        critic = self.D(fake.detach())[0].mean() - real.mean()
+        self.zero_grad()
+        (critic + self.label_loss(labels, c) + 10 * self.penalty(x, fake)).backward()
+        self.optimizers[1].step()
+        fake = self.translate(x, target)
+        real, labels = self.D(fake)
+        again = self.translate(fake, c)
+        self.zero_grad()
+        (self.label_loss(labels, target) - real.mean() + 10 * (x - again).abs().mean()).backward()
+        self.optimizers[0].step()

@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from i2idist.data.batches import Batch, Paired, Unpaired
+from i2idist.data.batches import Batch, Labelled, Paired, Unpaired
 from i2idist.method import Domain, Domains
 from i2idist.methods.cyclegan import CycleGAN, CycleGANConfig
 from i2idist.methods.pix2pix import Pix2Pix, Pix2PixConfig
+from i2idist.methods.stargan import StarGAN, StarGANConfig
 from i2idist.train.comm import Comm
 from i2idist.train.settings import Training
 from i2idist.train.trainer import Trainer
-from tests.benchmarks.reference import CycleGANReference, Pix2PixReference
+from tests.benchmarks.reference import CycleGANReference, Pix2PixReference, StarGANReference
 
 PAIRS = 7
 
@@ -29,8 +30,8 @@ def _batches(kind: type[Batch], size: int) -> Iterator[Batch]:
     return (kind(positions=torch.tensor([i]), a=a, b=b) for i in itertools.count())
 
 
-def _trainer(method, precision: str, channels_last: bool) -> Trainer:
-    training = Training(total_images=10**9, batch_size=1, precision=precision, channels_last=channels_last)
+def _trainer(method, precision: str, channels_last: bool, batch_size: int = 1) -> Trainer:
+    training = Training(total_images=10**9, batch_size=batch_size, precision=precision, channels_last=channels_last)
     return Trainer(method, training, seed=0, comm=Comm.alone())
 
 
@@ -53,6 +54,21 @@ def _cyclegan(precision: str, channels_last: bool) -> tuple[Callable[[], None], 
     batches = _batches(Unpaired, 128)
     batch = next(batches)
     return lambda: trainer.step(batches), lambda: rival.step(batch.a, batch.b)
+
+
+def _stargan(precision: str, channels_last: bool) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Batch 4, five attributes; one step of D and one of G."""
+    names, batch_size = ("a", "b", "c", "d", "e"), 4
+    domains = Domains((Domain("image", 3, 128, 128),), names)
+    method = StarGAN(StarGANConfig(attributes=names, critic_steps=1), domains)
+    trainer = _trainer(method, precision, channels_last, batch_size)
+    rival = StarGANReference(len(names), 128)
+    counts = [sum(p.numel() for p in m.parameters()) for m in (method.G, method.D, rival.G, rival.D)]
+    assert counts[:2] == counts[2:]
+    x, y = torch.rand(batch_size, 3, 128, 128) * 2 - 1, torch.randint(2, (batch_size, len(names))).float()
+    positions = torch.arange(batch_size)
+    batches = (Labelled(positions=positions + i * batch_size, x=x, y=y) for i in itertools.count())
+    return lambda: trainer.step(batches), lambda: rival.step(x, y)
 
 
 def _seconds(function: Callable[[], None]) -> float:
@@ -83,6 +99,8 @@ def _bare_bfloat16_ratio() -> float:
         ("pix2pix step at 256, batch 1", _pix2pix, "bfloat16", 0.62),
         ("CycleGAN step at 128, 9 blocks, batch 1", _cyclegan, "float32", 1.0),
         ("CycleGAN step at 128, 9 blocks, batch 1", _cyclegan, "bfloat16", 0.62),
+        ("StarGAN step at 128, one of D and one of G, batch 4", _stargan, "float32", 1.0),
+        ("StarGAN step at 128, one of D and one of G, batch 4", _stargan, "bfloat16", 0.62),
     ],
 )
 def test_step_beside_the_reference(name, make, precision, limit, report):

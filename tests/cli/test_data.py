@@ -5,6 +5,7 @@ from PIL import Image
 
 from i2idist import storage
 from i2idist.cli import main
+from i2idist.data.layouts import LAYOUTS
 from tests.data.samples import flip_byte, make_paired, picture
 
 
@@ -61,6 +62,28 @@ def test_an_unknown_layout_is_a_usage_error(run, photos, tmp_path):
     code, _, err = run("pack", photos, tmp_path / "d", "--layout", "trainAB")
     assert code == 2
     assert "Did you mean 'trainA-trainB'" in err
+
+
+def test_help_names_every_layout(run):
+    listed = run("pack", "--help")[1]
+    assert [name for name in LAYOUTS if f" {name} " not in listed] == []
+
+
+def test_pack_takes_labels_and_the_middle_of_images(run, tmp_path):
+    for name in ("blue", "green", "red"):
+        path = tmp_path / "src" / name / "1.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(picture(1, size=(9, 6))).save(path)
+    args = ("--layout", "color", "--labels", "red,blue", "--crop", "4", "--json")
+    code, out, err = run("pack", tmp_path / "src", tmp_path / "d", *args)
+    packed = json.loads(out)
+    assert code == 0
+    assert packed["labels"] == ["red", "blue"]
+    assert packed["domains"][0]["size"] == [4, 4]
+    assert "2/2" in err
+    code, _, err = run("pack", tmp_path / "src", tmp_path / "e", "--layout", "color", "--labels", "rad")
+    assert code == 2
+    assert "Did you mean 'red'" in err
 
 
 def test_verify(run, tmp_path):

@@ -39,6 +39,8 @@ def folder(tmp_path_factory):
         "tracking": {"offline": True},
     }
     (folder / "tiny.yaml").write_text(yaml.safe_dump(raw))
+    (folder / "classes" / "red").mkdir(parents=True)
+    (folder / "classes" / "red" / "1.png").touch()
     launch.train(str(folder / "tiny.yaml"), run="old", root=str(folder / "runs"))
     return folder
 
@@ -85,6 +87,7 @@ ALIKE = [
     (["evaluate", "m", "generated:edges", "--protocol", "accuracy", "--size", "big"], 2, "--size is 'big'"),
     ([*PACK, "absent", "out", "--layout", "trainA-trainB"], 3, "absent"),
     ([*PACK, ".", "out", "--layout", "trainA-trinB"], 2, "Did you mean 'trainA-trainB'?"),
+    ([*PACK, "classes", "out", "--layout", "class-folders", "--labels", "rad"], 2, "Did you mean 'red'?"),
 ]
 """Commands that can't be run: what they exit with, where that is known here, and something of what they say."""
 

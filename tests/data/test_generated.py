@@ -1,3 +1,4 @@
+import colorsys
 import hashlib
 import itertools
 import subprocess
@@ -13,8 +14,8 @@ from scipy import ndimage
 from sklearn.datasets import load_digits
 from torch import nn
 
-from i2idist.data.batches import Paired, Unpaired
-from i2idist.data.generated import GENERATED, Parameters, digits, edges, generate, maps, parse, resolve
+from i2idist.data.batches import Labelled, Paired, Unpaired
+from i2idist.data.generated import GENERATED, Parameters, digits, edges, generate, maps, parse, resolve, shapes
 from i2idist.data.generated._draws import luma, rng_of
 from i2idist.data.manifest import load_manifest
 from i2idist.data.reader import DataSettings, Reader
@@ -28,7 +29,7 @@ def small(**changes: object) -> Parameters:
 
 
 def pixels(name: str, parameters: Parameters) -> dict[tuple[str, str, str], bytes]:
-    samples = GENERATED[name].samples(parameters)
+    samples = GENERATED[name].samples(replace(parameters, choices=parse(f"generated:{name}")[1].choices))
     return {(s.split, s.key, d): i.tobytes() for s in samples for d, i in s.images.items()}
 
 
@@ -190,6 +191,45 @@ def test_a_photograph_determines_its_map():
     assert forest.score(*pixels_of(range(50, 53))) > 0.8
 
 
+# --- objects of four colours
+
+
+def hues(image: np.ndarray) -> np.ndarray:
+    """Hues in turns of the strongly coloured pixels."""
+    strong = image[np.ptp(image, 2) > 80].astype(float) / 255
+    return np.array([colorsys.rgb_to_hsv(*pixel)[0] for pixel in strong])
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 96)])
+def test_a_label_is_the_hue_of_the_object_and_its_shades_differ(size):
+    for label, hue in enumerate(shapes.COLOURS.values()):
+        pictures = [shapes.picture(("hue", place), size, label)[0] for place in range(20)]
+        found = [hues(picture) for picture in pictures]
+        away = np.concatenate([(one - hue + 0.5) % 1 - 0.5 for one in found])
+        assert np.mean(np.abs(away) < shapes.HUE_SPREAD + 0.03) > 0.9
+        shades = [picture[np.ptp(picture, 2) > 80].mean(0) for picture in pictures if (np.ptp(picture, 2) > 80).any()]
+        assert np.std(shades, 0).max() > 25
+
+
+def test_the_same_object_in_another_colour_keeps_its_outline_and_floor():
+    for place in range(8):
+        pictures, families = zip(*(shapes.picture(("car", place), (48, 48), label) for label in range(4)), strict=True)
+        assert len(set(families)) == 1
+        varies = np.ptp(np.stack(pictures).astype(int), 0).max(2) > 12
+        inside = ndimage.binary_dilation(ndimage.binary_fill_holes(varies), iterations=3)
+        assert 0.1 < varies.mean() < 0.6
+        assert np.ptp(np.stack(pictures).astype(int), 0)[~inside].max() <= 6
+        again = shapes.picture(("car", place), (48, 48), 0, shade=1)[0]
+        assert np.abs(again.astype(int) - pictures[0])[varies].mean() > 5
+
+
+def test_labels_are_balanced_and_every_family_has_every_colour():
+    samples = list(GENERATED["shapes"].samples(small(train=400, val=0, test=0)))
+    assert np.bincount([sample.label for sample in samples]).tolist() == [100] * 4
+    found = {(shapes.picture((0, "shapes", "train", n), (16, 16), n % 4)[1], n % 4) for n in range(120)}
+    assert len(found) == 16
+
+
 # --- determinism
 
 
@@ -210,12 +250,12 @@ def test_seeds_splits_and_places_give_different_images(name):
 
 ASK = """
 import pathlib, sys, time
-from i2idist.data.generated import resolve
+from i2idist.data.generated import GENERATED, resolve
 here = pathlib.Path(sys.argv[1])
 (here / "ready").touch()
 while not (here / "go").exists():
     time.sleep(0.001)
-for name in ("digits", "edges", "maps"):
+for name in GENERATED:
     print(resolve(f"generated:{name}?train=40&val=2&test=3&seed=5", sys.argv[1] + "/cache"))
 """
 
@@ -245,7 +285,8 @@ def test_packed_datasets_say_what_they_hold(tmp_path):
     for name in GENERATED:
         seen: list[int] = []
         manifest = generate(name, str(tmp_path / name), size=(20, 24), **SMALL, seed=2, progress=seen.append)
-        assert seen == list(range(1, sum(SMALL.values()) * (2 if name == "digits" else 1) + 1))
+        pools = 2 if manifest.role == "unpaired" else 1
+        assert seen == list(range(1, sum(SMALL.values()) * pools + 1))
         assert all(domain.size == (20, 24) and domain.bits == 8 for domain in manifest.domains)
         counts = {split: [pool.count for pool in pools] for split, pools in manifest.splits.items()}
         channels = [domain.channels for domain in manifest.domains]
@@ -256,6 +297,8 @@ def test_packed_datasets_say_what_they_hold(tmp_path):
         "digits": ("digits", "unpaired", [1, 3], tuple("0123456789"), pools),
         "edges": ("edges", "paired", [1, 3], ("shoe", "bag", "vase", "car"), pairs),
         "maps": ("maps", "paired", [3, 3], (), pairs),
+        "shapes": ("shapes", "labelled", [3], ("red", "yellow", "green", "blue"), pairs),
+        "textures": ("textures", "unpaired", [3, 3], ("flat", "textured"), pools),
     }
 
 
@@ -275,6 +318,16 @@ def test_a_reader_gets_the_generated_images(name, role, tmp_path):
         got = (vars(batch)[field] * 127.5 + 127.5).round().to(torch.uint8).numpy()
         assert np.array_equal(got, np.stack([np.atleast_3d(image).transpose(2, 0, 1) for image in images]))
     reader.close()
+
+
+def test_a_reader_gets_the_shapes_with_their_colours(tmp_path):
+    settings = DataSettings(url=resolve("generated:shapes?train=8&val=0&test=0", str(tmp_path)))
+    reader = Reader(settings, role=Labelled, batch_size=8, group_size=1, rank=0, world_size=1, seed=0, shuffle=False)
+    batch = next(reader.batches())
+    reader.close()
+    assert batch.y.tolist() == [0, 1, 2, 3] * 2
+    first = (batch.x[0] * 127.5 + 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    assert np.array_equal(first, next(GENERATED["shapes"].samples(small())).images["image"])
 
 
 def test_digits_never_offer_more_scans_than_there_are(tmp_path):
@@ -331,7 +384,7 @@ def test_each_parameter_has_its_own_folder_and_a_second_call_makes_nothing(tmp_p
     assert resolve("generated:maps?test=0&seed=0&val=0&train=1&size=16x16", f"file://{tmp_path}") == first
     assert (Path(first) / "manifest.json").stat().st_mtime_ns == before.st_mtime_ns
     changed = ["size=16x17", "train=2", "val=1", "test=1", "seed=1"]
-    assert len(changed) == len(fields(Parameters))
+    assert len(changed) == len(fields(Parameters)) - 1, "maps has no choices"
     values = dict(part.split("=") for part in base.split("?")[1].split("&"))
     urls = {base}
     for change in changed:

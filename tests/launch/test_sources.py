@@ -5,6 +5,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from i2idist import weights
 from i2idist.errors import SourceError
 from i2idist.experiment import from_dict
 from i2idist.launch.sources import adopt_pins, load_source, pin_sources
@@ -30,6 +31,19 @@ def test_a_file_is_pinned_by_digest_and_checked_when_read(file, tmp_path):
     file.write_bytes(safetensors.torch.save({"w": torch.zeros(3)}))
     with pytest.raises(SourceError, match=f"changed since this run was created: .*not {found.sha256}"):
         load_source(found)
+
+
+def test_published_weights_are_copied_beside_the_runs(tmp_path):
+    """So that every worker reaches them, whatever is installed there."""
+    pinned = pin_sources(experiment(sources={"features": "weights:stlpips-alex"}), str(tmp_path)).sources["features"]
+    assert pinned.url == str(tmp_path / ".sources" / f"{pinned.sha256}.safetensors")
+    assert pin_sources(experiment(sources={"features": "weights:stlpips-alex"}), str(tmp_path)).sources == {
+        "features": pinned
+    }
+    published = weights.read("stlpips-alex")
+    assert load_source(pinned).keys() == published.keys()
+    with pytest.raises(SourceError, match="no weights named 'stlpips-alx'.* Did you mean 'stlpips-alex'"):
+        pin_sources(experiment(sources={"features": "weights:stlpips-alx"}), str(tmp_path))
 
 
 def test_a_digest_in_the_recipe_is_held_to(file, tmp_path):

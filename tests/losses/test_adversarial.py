@@ -19,6 +19,8 @@ LOGITS = torch.tensor([[[[0.0, LN3]]], [[[-LN3, -LN3]]]], dtype=torch.float64)
         (adversarial.minimax, [-(LN2 + LN4) / 2, LN3 - LN4]),
         (adversarial.least_squares_real, [(1 + (LN3 - 1) ** 2) / 2, (LN3 + 1) ** 2]),
         (adversarial.least_squares_fake, [LN3**2 / 2, LN3**2]),
+        (adversarial.wasserstein_real, [-LN3 / 2, LN3]),
+        (adversarial.wasserstein_fake, [LN3 / 2, -LN3]),
     ],
 )
 def test_by_hand(loss, want):

@@ -1,32 +1,115 @@
-"""Every recipe that comes with i2idist can be read, and its networks made."""
+"""Every recipe that comes with i2idist can be read, fits its data, and its networks can be made."""
+
+import re
+import shlex
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from i2idist.cli import load
 from i2idist.data.batches import Unpaired
-from i2idist.data.generated import GENERATED, is_generated
-from i2idist.data.layouts import read_layout
+from i2idist.data.generated import GENERATED, is_generated, parse
+from i2idist.data.layouts import LAYOUTS, read_layout
+from i2idist.data.manifest import SCHEMA_VERSION, ImageDomain, Manifest
 from i2idist.data.pack import pack
 from i2idist.data.reader import Reader
+from i2idist.data.settings import choose_domains
 from i2idist.experiment import method_class, read_experiment
 from i2idist.recipe import parse_overrides, recipes
-from tests.methods.support import domains
 
-CHANNELS = {"digits": (1, 3), "edges": (1, 3), "maps": (3, 3)}
+NAMES = list(recipes())
+PUBLISHED = [name for name in NAMES if not is_generated(read_experiment(name).data.url)]
+CELEBA = (
+    "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair "
+    "Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones Male "
+    "Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks "
+    "Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace "
+    "Wearing_Necktie Young"
+)
+LABELS = {
+    "celeba": CELEBA,
+    "color": "black blue brown green grey orange pink purple red white yellow",
+    "artworks": "cezanne monet photo ukiyoe vangogh",
+    "trainA-trainB-classes": "flat-black flat-red txt-red",
+    "morph": "male old african european hispanic asian",
+    "morph-gender": "female male",
+    "morph-ethnicity": "african european hispanic asian",
+}
+"""The labels that published datasets have in a layout. Those of digits are digits."""
+ATTRIBUTES = ("celeba", "morph")
+UNPAIRED = ("trainA-trainB", "trainA-trainB-classes", "mnist-svhn", "mnist-usps", "morph-gender", "morph-ethnicity")
+ROLES = {"side-by-side": "paired", "rgb-d": "multimodal"}
+GREY = {"rgb-d": ("depth",), "mnist": ("image",), "usps": ("image",), "mnist-svhn": ("a",), "mnist-usps": ("a", "b")}
 
 
-@pytest.mark.parametrize("name", recipes())
-def test_recipe(name):
+def manifest(role, channels, label_kind, labels, size=None):
+    domains = tuple(ImageDomain(name, count, 8, size, True) for name, count in channels.items())
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        name="d",
+        role=role,
+        domains=domains,
+        label_kind=label_kind,
+        labels=tuple(labels),
+        splits={},
+    )
+
+
+def generated(url):
+    """What a generated dataset's manifest says, without making more than a sample of each kind."""
+    name, parameters = parse(url)
+    generator = GENERATED[name]
+    few = generator.samples(replace(parameters, train=1, val=0, test=0))
+    channels = {d: np.atleast_3d(image).shape[2] for sample in few for d, image in sample.images.items()}
+    labels = generator.labels(parameters)
+    size = parameters.size
+    return manifest(generator.role, channels, "class" if labels else "none", labels, size)
+
+
+def packing(name):
+    """The `i2idist data pack` command in a recipe's comment, as the command line reads it."""
+    text = recipes()[name].read_text()
+    comment = " ".join(line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#"))
+    command = re.search(r"`i2idist data pack ([^`]+)`", comment)
+    assert command, "its comment says no `i2idist data pack SRC DEST --layout NAME`"
+    return load("data").commands["pack"].make_context("pack", shlex.split(command[1])).params
+
+
+def published(name):
+    """What the manifest of a recipe's dataset says, packed as its comment tells."""
+    options = packing(name)
+    layout = options["layout"]
+    role = ROLES.get(layout, "unpaired" if layout in UNPAIRED else "labelled")
+    domains = {"labelled": ("image",), "multimodal": ("rgb", "depth")}.get(role, ("a", "b"))
+    channels = dict.fromkeys(domains, 3) | dict.fromkeys(GREY.get(layout, ()), 1)
+    digits = "0 1 2 3 4 5 6 7 8 9" if "mnist" in layout or layout in ("svhn", "usps") else ""
+    labels = LABELS.get(layout, digits).split()
+    if options["labels"]:
+        chosen = options["labels"].split(",")
+        assert set(chosen) <= set(labels)
+        labels = chosen
+    return manifest(role, channels, "attributes" if layout in ATTRIBUTES else "class" if labels else "none", labels)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_fits_its_data_and_its_networks_can_be_made(name):
     experiment = read_experiment(name)
-    url, size = experiment.data.url, experiment.data.size or 32
-    generated = url.removeprefix("generated:").partition("?")[0] if is_generated(url) else None
-    assert generated is None or generated in GENERATED
+    method, config = method_class(experiment.method), experiment.method.config
+    found = generated(experiment.data.url) if is_generated(experiment.data.url) else published(name)
+    names = choose_domains(found, method.batch_type(config), experiment.data)
+    size = experiment.data.size
     with torch.device("meta"):
-        method_class(experiment.method)(
-            experiment.method.config, domains(*CHANNELS.get(generated, (3, 3)), (size, size))
-        )
+        method(config, found.domains_for((size, size) if isinstance(size, int) else size, names))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_recipe_at_paper_scale_says_how_its_data_is_packed(name):
+    options = packing(name)
+    assert options["layout"] in LAYOUTS
+    assert options["dest"] == read_experiment(name).data.url
 
 
 def test_every_method_has_recipes_at_paper_scale_and_small():

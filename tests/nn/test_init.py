@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from i2idist.nn.init import init_normal
+from i2idist.nn.init import init_kaiming, init_normal
 from i2idist.nn.norm import CrossReplicaBatchNorm
 
 
@@ -18,3 +18,13 @@ def test_weights_scales_and_biases():
     assert abs(norm.weight.mean() - 1) < 2e-3
     assert abs(norm.weight.std() - 0.02) < 1e-3
     assert not norm.bias.any()
+
+
+def test_kaiming_keeps_the_size_of_relu_features():
+    torch.manual_seed(0)
+    network = nn.Sequential(*(layer for _ in range(3) for layer in (nn.Linear(400, 400), nn.ReLU())))
+    init_kaiming(network)
+    assert not network[0].bias.any()
+    assert abs(network[0].weight.std() - (2 / 400) ** 0.5) < 1e-3
+    x = torch.randn(1000, 400)
+    assert 0.8 < network(x).square().mean() / x.square().mean() < 1.25

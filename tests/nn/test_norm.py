@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from i2idist.nn.norm import CodeNorm, CrossReplicaBatchNorm, InstanceNorm, evaluating
+from i2idist.nn.norm import AffineInstanceNorm, CodeNorm, CrossReplicaBatchNorm, InstanceNorm, evaluating
 from i2idist.nn.resnet import ReflectConv
 
 
@@ -106,3 +106,34 @@ def test_evaluating_puts_the_mode_back_even_after_an_error():
         assert not norm.training
         1 / 0  # noqa: B018
     assert norm.training
+
+
+def affine_norm(at_test):
+    norm = AffineInstanceNorm(3, at_test=at_test).double()
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([1.0, 2.0, -0.5]))
+        norm.bias.copy_(torch.tensor([0.1, 0.0, 3.0]))
+    return norm
+
+
+@pytest.mark.parametrize("at_test", ["sample", "running"])
+def test_affine_instance_norm_is_torchs(at_test):
+    x, norm = images(), affine_norm(at_test)
+    theirs = nn.InstanceNorm2d(3, affine=True, track_running_stats=at_test == "running").double()
+    theirs.load_state_dict(norm.state_dict(), strict=False)
+    torch.testing.assert_close(norm(x), theirs(x))
+    torch.testing.assert_close(norm.eval()(x + 1), theirs.eval()(x + 1))
+    assert sorted(name for name, _ in norm.named_buffers()) == ["running_mean", "running_var"] * (at_test == "running")
+
+
+def test_affine_instance_norm_tracks_the_samples_of_unequal_workers_alike():
+    x, whole = images(5), affine_norm("running")
+    whole(x)
+    for mine, other in ((slice(0, 3), x[3:]), (slice(3, 5), x[:3])):
+        norm = affine_norm("running")
+        var, mean = torch.var_mean(other, (2, 3))
+        theirs = torch.cat([mean.sum(0), var.sum(0), torch.tensor([len(other)], dtype=x.dtype)])
+        norm.sum = lambda t, theirs=theirs: t + theirs
+        norm(x[mine])
+        torch.testing.assert_close(norm.running_mean, whole.running_mean)
+        torch.testing.assert_close(norm.running_var, whole.running_var)

@@ -4,7 +4,14 @@ from torch import nn
 
 from i2idist.errors import SizeError
 from i2idist.nn.norm import CrossReplicaBatchNorm, InstanceNorm
-from i2idist.nn.patchgan import MultiScalePatchGAN, PatchGAN, check_patches
+from i2idist.nn.patchgan import (
+    MultiScale,
+    MultiScalePatchGAN,
+    PatchGAN,
+    StridedPatchGAN,
+    check_patches,
+    check_strided_patches,
+)
 
 
 def count(net):
@@ -15,8 +22,10 @@ def test_published_numbers_of_parameters():
     with torch.device("meta"):
         cyclegan = PatchGAN(3, width=64, layers=3, norm=InstanceNorm, norm_bias=True)
         pix2pix = PatchGAN(6, width=64, layers=3, norm=CrossReplicaBatchNorm, norm_bias=False)
+        munit = MultiScale(StridedPatchGAN(3, width=64, layers=4) for _ in range(3))
     assert count(cyclegan) == 2_764_737
     assert count(pix2pix) == 2_768_705
+    assert count(munit) == 8_271_171
 
 
 def test_a_patch_is_70_pixels_wide():
@@ -53,6 +62,15 @@ def test_the_smallest_size_allowed_is_the_smallest_that_works(layers, scales):
     check_patches(smallest, 100, layers=layers, scales=scales)
     with pytest.raises(SizeError, match=f"{smallest}x{smallest}"):
         check_patches(100, smallest - 1, layers=layers, scales=scales)
+
+
+@pytest.mark.parametrize(("layers", "scales"), [(1, 1), (4, 1), (2, 2), (3, 3)])
+def test_the_smallest_size_allowed_with_strides_throughout(layers, scales):
+    net = MultiScale(StridedPatchGAN(1, width=1, layers=layers) for _ in range(scales))
+    smallest = next(s for s in range(2, 100) if works(net, s))
+    check_strided_patches(100, smallest, layers=layers, scales=scales)
+    with pytest.raises(SizeError, match=f"{smallest}x{smallest}"):
+        check_strided_patches(smallest - 1, 100, layers=layers, scales=scales)
 
 
 def works(net, side):

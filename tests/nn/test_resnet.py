@@ -30,6 +30,14 @@ def test_reflection_by_hand():
     assert conv(x).tolist() == [[[[4.0, 3.0], [2.0, 1.0]]]]
 
 
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 1), (7, 1), (4, 2)])
+def test_a_reflecting_convolution_keeps_or_halves(kernel, stride):
+    conv = ReflectConv(1, 1, kernel, stride)
+    torch.nn.init.constant_(conv.weight, 1 / kernel**2)
+    torch.nn.init.zeros_(conv.bias)
+    torch.testing.assert_close(conv(torch.ones(1, 1, 8, 12)), torch.ones(1, 1, 8 // stride, 12 // stride))
+
+
 def test_a_block_with_silent_convolutions_is_the_identity():
     block = ResidualBlock(2)
     for parameter in block.parameters():

@@ -1,6 +1,7 @@
 """Generated datasets: made in seconds, the same from a seed on any machine, with ground truth.
 
-A recipe names one by URL: `generated:digits`, `generated:edges?size=64&train=500`, `generated:maps?size=64x96&seed=3`.
+A recipe names one by URL: `generated:digits`, `generated:edges?size=64&train=500`, `generated:maps?size=64x96&seed=3`,
+`generated:textures?bias=colour&ratio=10`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from urllib.parse import parse_qsl
 
@@ -45,6 +46,7 @@ def generate(
     val: int | None = None,
     test: int | None = None,
     seed: int = 0,
+    choices: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
     """Make a generated dataset and pack it.
@@ -58,6 +60,7 @@ def generate(
         val: likewise.
         test: likewise.
         seed: other seeds give other samples.
+        choices: the dataset's own parameters, see `Generator.choices`.
         progress: called with the number of samples packed so far.
 
     Returns:
@@ -74,7 +77,10 @@ def generate(
         **{k: v for k, v in (("train", train), ("val", val), ("test", test)) if v is not None},
     }
     pixels = size if isinstance(size, tuple) else (size, size)
-    return _pack(name, _checked(name, Parameters(size=pixels, seed=seed, **counts)), dest_url, progress)
+    chosen = {**_defaults(generator), **(choices or {})}
+    for key, value in chosen.items():
+        _check_choice(name, generator, key, value)
+    return _pack(name, _checked(name, Parameters(size=pixels, seed=seed, choices=chosen, **counts)), dest_url, progress)
 
 
 def resolve(url: str, cache_root: str | None = None, progress: Progress | None = None) -> str:
@@ -116,8 +122,9 @@ def parse(url: str) -> tuple[str, Parameters]:
         ConfigError: an unknown name or parameter, or a value that can't be used.
     """
     name, _, query = url.removeprefix(SCHEME).partition("?")
-    counts = _generator(name).counts
-    values: dict[str, int] = {"seed": 0, **counts}
+    generator = _generator(name)
+    values: dict[str, int] = {"seed": 0, **generator.counts}
+    choices = _defaults(generator)
     size, seen = (DEFAULT_SIZE, DEFAULT_SIZE), set()
     for key, text in parse_qsl(query, keep_blank_values=True):
         if key in seen:
@@ -128,9 +135,24 @@ def parse(url: str) -> tuple[str, Parameters]:
             size = (sides[0], sides[-1])
         elif key in values:
             values[key] = _integer(url, key, text)
+        elif key in choices:
+            _check_choice(url, generator, key, text)
+            choices[key] = text
         else:
-            raise ConfigError(f"{url} has an unknown parameter '{key}'.{nearest(key, ['size', *values])}")
-    return name, _checked(url, Parameters(size=size, **values))
+            raise ConfigError(f"{url} has an unknown parameter '{key}'.{nearest(key, ['size', *values, *choices])}")
+    return name, _checked(url, Parameters(size=size, choices=choices, **values))
+
+
+def _defaults(generator: Generator) -> dict[str, str]:
+    return {key: values[0] for key, values in generator.choices.items()}
+
+
+def _check_choice(where: str, generator: Generator, key: str, value: str) -> None:
+    if key not in generator.choices:
+        raise ConfigError(f"{where} has no choice '{key}'.{nearest(key, generator.choices)}")
+    known = generator.choices[key]
+    if value not in known:
+        raise ConfigError(f"{where}: {key} is '{value}', which is none of {', '.join(known)}.{nearest(value, known)}")
 
 
 def _generator(name: str) -> Generator:
@@ -162,6 +184,7 @@ def _checked(where: str, parameters: Parameters) -> Parameters:
 
 def _digest(name: str, parameters: Parameters) -> str:
     content = {"name": name, "revision": GENERATED[name].revision, **asdict(parameters)}
+    content |= content.pop("choices")
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -169,7 +192,13 @@ def _pack(name: str, parameters: Parameters, dest: str, progress: Progress | Non
     generator = GENERATED[name]
     samples = generator.samples(parameters)
     return pack(
-        samples, dest, name=name, role=generator.role, domains=("a", "b"), labels=generator.labels, progress=progress
+        samples,
+        dest,
+        name=name,
+        role=generator.role,
+        domains=generator.domains,
+        labels=generator.labels(parameters),
+        progress=progress,
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from i2idist.data.generated import digits, edges, maps
+from i2idist.data.generated import digits, edges, maps, shapes, textures
 from i2idist.data.generated._draws import rng_of
 from i2idist.data.manifest import Role
 from i2idist.data.pack import Sample
@@ -21,6 +21,7 @@ class Parameters:
         val: likewise.
         test: likewise.
         seed: other seeds give other samples.
+        choices: what else this dataset lets one choose, see `Generator.choices`.
     """
 
     size: tuple[int, int]
@@ -28,6 +29,7 @@ class Parameters:
     val: int
     test: int
     seed: int
+    choices: Mapping[str, str] = field(default_factory=dict)
 
     def splits(self) -> dict[str, int]:
         """Samples by split, without empty splits."""
@@ -43,17 +45,25 @@ class Generator:
         summary: what it shows, in a line.
         role: how its images relate.
         counts: default samples of train, val and test.
-        labels: names of the classes; empty where samples have no label.
+        labels: names of the classes for given parameters; empty where samples have no label.
         revision: raised whenever the same parameters would give other pictures, so that stale caches aren't used.
         samples: the samples for given parameters, in the order of packing.
+        choices: parameters of this dataset alone, with the values that each may have; the first is the default.
+        domains: names of the kinds of images.
     """
 
     summary: str
     role: Role
     counts: Mapping[str, int]
-    labels: tuple[str, ...]
+    labels: Callable[[Parameters], tuple[str, ...]]
     revision: int
     samples: Callable[[Parameters], Iterator[Sample]]
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    domains: tuple[str, ...] = ("a", "b")
+
+
+def _always(*labels: str) -> Callable[[Parameters], tuple[str, ...]]:
+    return lambda parameters: labels
 
 
 def _digit_samples(parameters: Parameters) -> Iterator[Sample]:
@@ -82,12 +92,59 @@ def _map_samples(parameters: Parameters) -> Iterator[Sample]:
             yield Sample(f"{place:06d}", split, {"a": a, "b": b})
 
 
+def _shape_samples(parameters: Parameters) -> Iterator[Sample]:
+    for split, count in parameters.splits().items():
+        for place in range(count):
+            label = place % len(shapes.COLOURS)
+            image, _ = shapes.picture((parameters.seed, "shapes", split, place), parameters.size, label)
+            yield Sample(f"{place:06d}", split, {"image": image}, label)
+
+
+_KINDS = tuple((colour, texture) for colour in textures.COLOURS for texture in textures.TEXTURES)
+_LABELS = {
+    "texture": textures.TEXTURES,
+    "colour": tuple(textures.COLOURS),
+    "kind": tuple(f"{texture} {colour}" for colour, texture in _KINDS),
+}
+
+
+def _texture_kinds(bias: str, domain: str, ratio: int, place: int) -> tuple[str, str]:
+    """Colour and texture of the bag at a place of a pool: UDIT's Table 5.1, blue in place of black.
+
+    Where texture is the bias, all of a are flat and blue, and b is textured and red but for every (ratio + 1)-th bag,
+    which is flat and red; where colour is, all of a are flat and red, and b is textured and blue but for those, which
+    are textured and red.
+    """
+    rare = place % (ratio + 1) == 0
+    if bias == "none":
+        return _KINDS[place % len(_KINDS)]
+    if bias == "texture":
+        return ("blue", "flat") if domain == "a" else ("red", "flat" if rare else "textured")
+    return ("red", "flat") if domain == "a" else ("red" if rare else "blue", "textured")
+
+
+def _texture_samples(parameters: Parameters) -> Iterator[Sample]:
+    bias, ratio, label = (parameters.choices[key] for key in ("bias", "ratio", "label"))
+    for split, count in parameters.splits().items():
+        for domain in "ab":
+            for place in range(count):
+                kind = _texture_kinds(bias, domain, int(ratio), place)
+                key = (parameters.seed, "textures", split, domain, place)
+                number = {
+                    "texture": textures.TEXTURES.index(kind[1]),
+                    "colour": list(textures.COLOURS).index(kind[0]),
+                    "kind": _KINDS.index(kind),
+                }[label]
+                image = textures.bag(key, parameters.size, *kind)
+                yield Sample(f"{place:06d}-{kind[0]}-{kind[1]}", split, {domain: image}, number)
+
+
 GENERATED: dict[str, Generator] = {
     "digits": Generator(
         summary="handwritten digits <-> street-style digits, unpaired",
         role="unpaired",
         counts={"train": 5000, "val": 500, "test": 1000},
-        labels=tuple("0123456789"),
+        labels=_always(*"0123456789"),
         revision=2,
         samples=_digit_samples,
     ),
@@ -95,7 +152,7 @@ GENERATED: dict[str, Generator] = {
         summary="edges <-> coloured objects, paired, many valid colourings of each drawing",
         role="paired",
         counts={"train": 2000, "val": 100, "test": 200},
-        labels=tuple(edges.FAMILIES),
+        labels=_always(*edges.FAMILIES),
         revision=2,
         samples=_edge_samples,
     ),
@@ -103,9 +160,27 @@ GENERATED: dict[str, Generator] = {
         summary="satellite-like photographs <-> street maps, paired, one right map of each photograph",
         role="paired",
         counts={"train": 1000, "val": 100, "test": 200},
-        labels=(),
+        labels=_always(),
         revision=2,
         samples=_map_samples,
+    ),
+    "shapes": Generator(
+        summary="objects in many shades of red, yellow, green or blue, labelled with the colour",
+        role="labelled",
+        counts={"train": 2000, "val": 100, "test": 400},
+        labels=_always(*shapes.COLOURS),
+        revision=1,
+        samples=_shape_samples,
+        domains=("image",),
+    ),
+    "textures": Generator(
+        summary="handbags, colour x texture, unpaired: what is to change in translation tied to what is not, 10 to 1",
+        role="unpaired",
+        counts={"train": 2000, "val": 200, "test": 400},
+        labels=lambda parameters: _LABELS[parameters.choices["label"]],
+        revision=1,
+        samples=_texture_samples,
+        choices={"bias": ("texture", "colour", "none"), "ratio": ("10", "3", "1"), "label": tuple(_LABELS)},
     ),
 }
 """Generated datasets by name."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import colorsys
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -23,8 +24,11 @@ FAMILIES = {"shoe": _shapes.shoe, "bag": _shapes.bag, "vase": _shapes.vase, "car
 FIXED = {"tyre": (0.12, 0.12, 0.13), "glass": (0.72, 0.84, 0.9)}
 """Colours that don't vary: these parts are what they are."""
 
+Colour = tuple[float, float, float]
+"""Red, green and blue in [0, 1]."""
 
-def palette(rng: Rng) -> dict[str, tuple[float, float, float]]:
+
+def palette(rng: Rng) -> dict[str, Colour]:
     """A colour for every role: one main hue, the other parts near it, opposite to it, or neutral."""
     hue, saturation, value = rng.random(), rng.uniform(0.35, 0.95), rng.uniform(0.4, 0.95)
     colours = dict(FIXED)
@@ -37,7 +41,7 @@ def palette(rng: Rng) -> dict[str, tuple[float, float, float]]:
     return colours
 
 
-def _placed(rng: Rng, parts: list[_shapes.Part], size: tuple[int, int]) -> list[_shapes.Part]:
+def placed(rng: Rng, parts: list[_shapes.Part], size: tuple[int, int]) -> list[_shapes.Part]:
     """The parts in pixels of an image of `size`: mirrored or not, turned, scaled and shifted a little."""
     height, width = size
     side = min(size) * rng.uniform(0.84, 0.98)
@@ -60,9 +64,15 @@ def _drawing(parts: list[_shapes.Part], size: tuple[int, int], scale: int) -> By
     return to_bytes(shrink(canvas, size))
 
 
-def _painting(rng: Rng, parts: list[_shapes.Part], size: tuple[int, int], scale: int) -> Bytes:
-    """The parts in the colours that `rng` chooses, (H, W, 3)."""
-    colours = palette(rng)
+def painted(
+    rng: Rng,
+    colours: Mapping[str, Colour],
+    parts: list[_shapes.Part],
+    size: tuple[int, int],
+    scale: int,
+    floor: Colour = (1.0, 1.0, 1.0),
+) -> Bytes:
+    """The parts in their roles' colours on a floor, (H, W, 3); `rng` draws the grain of the light."""
     canvas = Image.new("RGB", (size[1] * scale, size[0] * scale))
     mask = Image.new("L", canvas.size)
     paint, cover = ImageDraw.Draw(canvas), ImageDraw.Draw(mask)
@@ -72,10 +82,11 @@ def _painting(rng: Rng, parts: list[_shapes.Part], size: tuple[int, int], scale:
         paint.polygon(points, fill=(r, g, b), outline=(r * 3 // 5, g * 3 // 5, b * 3 // 5), width=scale // 2)
         cover.polygon(points, fill=255)
     inside = shrink(mask, size)[..., None]
-    return to_bytes(shrink(canvas, size) * _light(rng, inside[..., 0], size) + (1.0 - inside) * _floor(inside[..., 0]))
+    ground = (1.0 - inside) * shadow(inside[..., 0]) * np.array(floor, dtype=np.float32)
+    return to_bytes(shrink(canvas, size) * lighting(rng, inside[..., 0], size) + ground)
 
 
-def _light(rng: Rng, inside: Floats, size: tuple[int, int]) -> Floats:
+def lighting(rng: Rng, inside: Floats, size: tuple[int, int]) -> Floats:
     """Light from above with a soft highlight and a faint grain: (H, W, 1) factors."""
     from scipy import ndimage
 
@@ -85,14 +96,14 @@ def _light(rng: Rng, inside: Floats, size: tuple[int, int]) -> Floats:
     return np.asarray(light, dtype=np.float32)[..., None]
 
 
-def _floor(inside: Floats) -> Floats:
-    """White, with the object's blurred shadow below it: (H, W, 1)."""
+def shadow(inside: Floats) -> Floats:
+    """Evenly lit, with the object's blurred shadow below it: (H, W, 1)."""
     from scipy import ndimage
 
     height = inside.shape[0]
     below = ndimage.shift(inside, (max(1, height // 20), 0), order=0)
-    shadow = ndimage.gaussian_filter(below, (height / 40, height / 16))
-    return np.asarray(1.0 - 0.25 * shadow, dtype=np.float32)[..., None]
+    blurred = ndimage.gaussian_filter(below, (height / 40, height / 16))
+    return np.asarray(1.0 - 0.25 * blurred, dtype=np.float32)[..., None]
 
 
 def pair(key: tuple[str | int, ...], size: tuple[int, int], colouring: int = 0) -> tuple[Bytes, Bytes, int]:
@@ -109,6 +120,7 @@ def pair(key: tuple[str | int, ...], size: tuple[int, int], colouring: int = 0) 
     rng = rng_of(*key, "shape")
     label = int(rng.integers(0, len(FAMILIES)))
     shape = list(FAMILIES.values())[label]
-    parts = _placed(rng, shape(rng), size)
+    parts = placed(rng, shape(rng), size)
     scale = max(3, math.ceil(128 / min(size)))
-    return _drawing(parts, size, scale), _painting(rng_of(*key, "colour", colouring), parts, size, scale), label
+    paint = rng_of(*key, "colour", colouring)
+    return _drawing(parts, size, scale), painted(paint, palette(paint), parts, size, scale), label

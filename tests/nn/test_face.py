@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from i2idist.metrics.face import FaceNetwork, prepare
+from i2idist.nn.face import FaceNetwork, prepare
 from tests.metrics.synthetic import pictures, weights_like
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from i2idist.metrics.inception import ConvNorm, Step
+from i2idist.nn.conv_norm import ConvNorm, Step
 
 SIDE = 160
 EMBEDDING, IDENTITIES = 512, 8631
@@ -99,14 +99,18 @@ class FaceNetwork(nn.Module):
         self.last_bn = nn.BatchNorm1d(EMBEDDING, eps=0.001)
         self.logits = nn.Linear(EMBEDDING, IDENTITIES)
 
-    def features(self, x: Tensor) -> Tensor:
-        """The embedding, of length 1: (N, 3, 160, 160), as `prepare` gives it, -> (N, 512)."""
+    def maps(self, x: Tensor) -> Tensor:
+        """The highest convolutional features: (N, 3, 160, 160), as `prepare` gives it, -> (N, 1792, 3, 3)."""
         x = self.conv2d_2b(self.conv2d_2a(self.conv2d_1a(x)))
         x = self.conv2d_3b(functional.max_pool2d(x, 3, stride=2))
         x = self.repeat_1(self.conv2d_4b(self.conv2d_4a(x)))  # (N, 256, 17, 17)
         x = self.repeat_2(self.mixed_6a(x))  # (N, 896, 8, 8)
-        x = self.block8(self.repeat_3(self.mixed_7a(x)))  # (N, 1792, 3, 3)
-        embedding: Tensor = self.last_bn(self.last_linear(x.mean((2, 3))))
+        maps: Tensor = self.block8(self.repeat_3(self.mixed_7a(x)))
+        return maps
+
+    def features(self, x: Tensor) -> Tensor:
+        """The embedding, of length 1: (N, 3, 160, 160), as `prepare` gives it, -> (N, 512)."""
+        embedding: Tensor = self.last_bn(self.last_linear(self.maps(x).mean((2, 3))))
         return functional.normalize(embedding)
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:

@@ -1,0 +1,80 @@
+"""Parts of a source: some of its classes or attributes, the middle of its images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from i2idist.data.images import Array, Picture, open_picture
+from i2idist.data.layouts.source import Source
+from i2idist.data.pack import Sample
+from i2idist.errors import ConfigError, SampleError, nearest
+
+
+@dataclass(frozen=True)
+class _Changed:
+    """The samples of a source, each changed or left out (None); as often as they are asked for."""
+
+    source: Source
+    change: Callable[[Sample], Sample | None]
+
+    def __iter__(self) -> Iterator[Sample]:
+        for sample in self.source.samples:
+            changed = self.change(sample)
+            if changed is not None:
+                yield changed
+
+
+def with_labels(source: Source, labels: Sequence[str]) -> Source:
+    """The source with some of its labels: of classes the samples that have them, of attributes these alone.
+
+    Raises:
+        ConfigError: it has no labels, or no such label, or one is asked for twice.
+    """
+    if not source.labels:
+        raise ConfigError("This layout has no labels to choose from. Leave the labels out.")
+    for name in labels:
+        if name not in source.labels:
+            raise ConfigError(f"There is no label '{name}' here.{nearest(name, source.labels)}")
+    if len(set(labels)) < len(labels):
+        raise ConfigError(f"The labels {list(labels)} repeat one. Name each once.")
+    places = [source.labels.index(name) for name in labels]
+
+    def choose(sample: Sample) -> Sample | None:
+        if isinstance(sample.label, tuple):
+            return replace(sample, label=tuple(sample.label[place] for place in places))
+        return replace(sample, label=places.index(sample.label)) if sample.label in places else None
+
+    chosen = replace(source, labels=tuple(labels), samples=_Changed(source, choose))
+    if source.count is None:
+        return chosen
+    samples = list(chosen.samples)
+    return replace(chosen, count=len(samples), samples=samples)
+
+
+def with_crop(source: Source, side: int) -> Source:
+    """The source with the middle square of every image, `side` pixels wide. Stored without loss, not as JPEG.
+
+    Raises:
+        ConfigError: `side` isn't positive.
+    """
+    if side < 1:
+        raise ConfigError(f"The crop is {side} pixels. Use at least 1.")
+
+    def crop(sample: Sample) -> Sample:
+        images: Mapping[str, Callable[[], Array]] = {
+            domain: partial(_middle, image, side, sample.where) for domain, image in sample.images.items()
+        }
+        return replace(sample, images=images)
+
+    return replace(source, samples=_Changed(source, crop))
+
+
+def _middle(image: Picture | Callable[[], Picture], side: int, where: str) -> Array:
+    pixels = open_picture(image() if callable(image) else image, where)
+    height, width = pixels.shape[:2]
+    if min(height, width) < side:
+        raise SampleError(f"{where} is {height}x{width} pixels, too small for a crop of {side}. Use a smaller crop.")
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[top : top + side, left : left + side]

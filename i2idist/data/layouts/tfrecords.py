@@ -1,0 +1,105 @@
+"""TensorFlow's record files of images, without TensorFlow.
+
+A file is records of: length (8 bytes, little-endian), its checksum (4), the data, its checksum (4). The data is a
+`tf.train.Example` in the wire format of protocol buffers; only the nesting that holds bytes is understood. Checksums
+aren't looked at: pictures are decoded when they are packed.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from i2idist import storage
+from i2idist.data.layouts.archives import damaged
+
+_NAME, _IMAGE = b"image/file_name", b"image/encoded_image"
+_BYTES = 2  # the wire type of strings, bytes and messages
+_MAX_VARINT = 10
+_HEAD, _TAIL = 12, 4
+
+Span = tuple[int, int]
+"""Start and stop of a part of a file."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """An image in a record file.
+
+    Attributes:
+        number: of the record in its file.
+        name: the image's file name, without folders; empty where there is none.
+        read: reads its encoded bytes.
+    """
+
+    number: int
+    name: str
+    read: Callable[[], bytes]
+
+
+def records(url: str) -> Iterator[Record]:
+    """The images of a record file, in order. The file is read once here, and each image's part when it is packed.
+
+    Raises:
+        DataError: it is damaged or cut off, or a record holds no image.
+        StorageError: it can't be read.
+    """
+    data = storage.read_bytes(url)
+    try:
+        for number, span in enumerate(_records(data)):
+            found = _features(data, span)
+            if _IMAGE not in found:
+                raise ValueError(f"record {number} has no {_IMAGE.decode()}")
+            name = data[slice(*found[_NAME])].decode(errors="replace") if _NAME in found else ""
+            yield Record(number, name.rsplit("/", 1)[-1], partial(storage.read_bytes, url, *found[_IMAGE]))
+    except ValueError as error:
+        raise damaged(url, str(error)) from error
+
+
+def _records(data: bytes) -> Iterator[Span]:
+    at = 0
+    while at < len(data):
+        if len(data) - at < _HEAD:
+            raise ValueError(f"it is cut off in the record at byte {at}")
+        (length,) = struct.unpack_from("<Q", data, at)
+        start = at + _HEAD
+        at = start + length + _TAIL
+        if at > len(data):
+            raise ValueError(f"it is cut off in the record at byte {start - _HEAD}")
+        yield start, start + length
+
+
+def _features(data: bytes, example: Span) -> dict[bytes, Span]:
+    """Where the bytes of an example's features lie: Example.features.feature[name].bytes_list.value[0]."""
+    found: dict[bytes, Span] = {}
+    for features in _parts(data, example, 1):
+        for entry in _parts(data, features, 1):
+            for name, feature in zip(_parts(data, entry, 1), _parts(data, entry, 2), strict=False):
+                values = [value for kind in _parts(data, feature, 1) for value in _parts(data, kind, 1)]
+                found |= {data[slice(*name)]: value for value in values[:1]}
+    return found
+
+
+def _parts(data: bytes, message: Span, number: int) -> Iterator[Span]:
+    """The fields of a message that have a number."""
+    at, stop = message
+    while at < stop:
+        tag, at = _varint(data, at)
+        length, at = _varint(data, at)
+        if tag & 7 != _BYTES or length > stop - at:
+            raise ValueError(f"byte {at} isn't in an example of images")
+        if tag >> 3 == number:
+            yield at, at + length
+        at += length
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """An integer of 7 bits a byte, and where it ends."""
+    value = 0
+    for place, byte in enumerate(data[at : at + _MAX_VARINT]):
+        value |= (byte & 0x7F) << (7 * place)
+        if byte < 0x80:
+            return value, at + place + 1
+    raise ValueError(f"byte {at} isn't in an example of images")

@@ -1,0 +1,90 @@
+"""Encoders, generators and discriminators of UNIT (Liu et al. 2017, arXiv:1703.00848, section 4)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from i2idist.nn.adain import LayerNorm
+from i2idist.nn.norm import InstanceNorm
+from i2idist.nn.resnet import ReflectConv, ResidualBlock
+
+SLOPE = 0.01
+
+
+class LeakyBlock(nn.Module):
+    """x + norm(conv(leaky(norm(conv(x))))), with instance norm: UNIT's residual block."""
+
+    def __init__(self, channels: int) -> None:
+        """Make the block for (N, channels, H, W)."""
+        super().__init__()
+        self.conv_1 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.conv_2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        h = functional.leaky_relu(functional.instance_norm(self.conv_1(x)), SLOPE)
+        return x + functional.instance_norm(self.conv_2(h))
+
+
+def leaky_blocks(channels: int, count: int) -> nn.Sequential:
+    """`count` residual blocks, the identity for none: (N, channels, H, W) -> the same shape."""
+    return nn.Sequential(*(LeakyBlock(channels) for _ in range(count)))
+
+
+def front_end(in_channels: int, width: int) -> nn.Sequential:
+    """Three convolutions, the last two of stride 2: (N, in_channels, H, W) -> (N, 4 * width, H / 4, W / 4)."""
+    return nn.Sequential(
+        ReflectConv(in_channels, width, 7),
+        nn.LeakyReLU(SLOPE, inplace=True),
+        *_normed(nn.Conv2d(width, 2 * width, 3, 2, 1, bias=False)),
+        *_normed(nn.Conv2d(2 * width, 4 * width, 3, 2, 1, bias=False)),
+    )
+
+
+def back_end(out_channels: int, width: int) -> nn.Sequential:
+    """Three transposed convolutions: (N, 4 * width, h, w) -> (N, out_channels, 4 * h, 4 * w) in [-1, 1]."""
+    return nn.Sequential(
+        *_normed(nn.ConvTranspose2d(4 * width, 2 * width, 3, 2, 1, output_padding=1, bias=False)),
+        *_normed(nn.ConvTranspose2d(2 * width, width, 3, 2, 1, output_padding=1, bias=False)),
+        nn.ConvTranspose2d(width, out_channels, 1),
+        nn.Tanh(),
+    )
+
+
+def strided_layers(in_channels: int, width: int, count: int) -> nn.Sequential:
+    """`count` 3x3 convolutions of stride 2 without norm, of width, 2 * width, ... channels, rounding sizes up."""
+    parts: list[nn.Module] = []
+    for level in range(count):
+        below = width * 2 ** (level - 1) if level else in_channels
+        parts += [nn.Conv2d(below, width * 2**level, 3, 2, 1), nn.LeakyReLU(SLOPE, inplace=True)]
+    return nn.Sequential(*parts)
+
+
+def discriminator(in_channels: int, width: int, layers: int) -> nn.Sequential:
+    """`layers` of stride 2, then logits of being real, one a patch: (N, in_channels, H, W) -> (N, 1, h, w)."""
+    return nn.Sequential(*strided_layers(in_channels, width, layers), nn.Conv2d(width * 2 ** (layers - 1), 1, 1))
+
+
+class PlainDecoder(nn.Module):
+    """The generator of UNIT's public code: MUNIT's decoder with plain instance norm in its residual blocks."""
+
+    def __init__(self, out_channels: int, *, width: int, ups: int, blocks: int) -> None:
+        """Make the network; `width` channels at full resolution, `ups` doublings."""
+        super().__init__()
+        self.blocks = nn.Sequential(*(ResidualBlock(width * 2**ups) for _ in range(blocks)))
+        parts: list[nn.Module] = []
+        for level in reversed(range(ups)):
+            target = width * 2**level
+            parts += [nn.Upsample(scale_factor=2), ReflectConv(2 * target, target, 5), LayerNorm(target)]
+            parts.append(nn.ReLU(inplace=True))
+        self.up = nn.Sequential(*parts, ReflectConv(width, out_channels, 7))
+
+    def forward(self, content: Tensor) -> Tensor:
+        """(N, width * 2^ups, h, w) -> (N, out_channels, h * 2^ups, w * 2^ups) in [-1, 1]."""
+        return torch.tanh(self.up(self.blocks(content)))
+
+
+def _normed(conv: nn.Conv2d | nn.ConvTranspose2d) -> tuple[nn.Module, ...]:
+    return conv, InstanceNorm(conv.out_channels), nn.LeakyReLU(SLOPE, inplace=True)
