@@ -108,6 +108,12 @@ class SubmissionError(I2IError):
     exit_code = 11
 
 
+class StudyError(I2IError):
+    """A search's storage that can't be reached; a study that isn't there, or belongs to another search."""
+
+    exit_code = 12
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the closest of `known`, or a list of what is known."""
     options = sorted(known)

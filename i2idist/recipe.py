@@ -84,9 +84,14 @@ def _problem(error: yaml.YAMLError) -> str:
 
 
 def recipes() -> dict[str, Path]:
-    """The recipes that come with i2idist, by name: from the wheel, or from the clone's `jobs/recipes`."""
+    """The recipes that come with i2idist, by name."""
+    return shipped("recipes")
+
+
+def shipped(kind: str) -> dict[str, Path]:
+    """The YAML files of a folder that comes with i2idist, by name: from the wheel, or from the clone's `jobs`."""
     package = Path(__file__).parent
-    for folder in (package / "recipes", package.parent / "jobs" / "recipes"):
+    for folder in (package / kind, package.parent / "jobs" / kind):
         if folder.is_dir():
             return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     return {}
@@ -101,23 +106,34 @@ def read_recipe(name_or_path: str) -> tuple[dict[str, Any], str]:
     Raises:
         ConfigError: there is none, or it holds no mapping.
     """
+    return read_mapping(name_or_path, "recipe", recipes(), "method, data, train, ...")
+
+
+def read_mapping(name_or_path: str, what: str, known: Mapping[str, Path], keys: str) -> tuple[dict[str, Any], str]:
+    """Read a YAML file that holds a mapping.
+
+    Args:
+        name_or_path: one of `known`, or a path or URL.
+        what: it is called, in messages.
+        known: files by name.
+        keys: that it has, for messages.
+
+    Returns:
+        Its mapping, and the file's name for messages.
+
+    Raises:
+        ConfigError: there is none, or it holds no mapping.
+    """
     is_name = not name_or_path.endswith((".yaml", ".yml")) and "/" not in name_or_path
-    where = str(_named(name_or_path)) if is_name else name_or_path
+    if is_name and name_or_path not in known:
+        raise ConfigError(f"There is no {what} named '{name_or_path}'.{nearest(name_or_path, known)}")
+    where = str(known[name_or_path]) if is_name else name_or_path
     if not storage.exists(where):
-        raise ConfigError(
-            f"There is no recipe file {where}. `i2idist train RECIPE` takes a recipe's name or the path of a YAML file."
-        )
+        raise ConfigError(f"There is no {what} file {where}: give the name of a {what}, or the path of a YAML file.")
     raw = parse_yaml(storage.read_bytes(where).decode(), where)
     if not isinstance(raw, dict):
-        raise ConfigError(f"{where} holds no mapping: a recipe has the keys method, data, train, ...")
+        raise ConfigError(f"{where} holds no mapping: a {what} has the keys {keys}")
     return raw, where
-
-
-def _named(name: str) -> Path:
-    known = recipes()
-    if name not in known:
-        raise ConfigError(f"There is no recipe named '{name}'.{nearest(name, known)}")
-    return known[name]
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What runs beside i2idist: object store, Postgres, tracking server. See README.md.
+"""What runs beside i2idist: object store, Postgres, tracking server, study dashboard. See README.md.
 
 Each module has `start(folder, port=None, ...) -> Service`, which does nothing where that service runs already.
 i2idist never imports this package, and this package imports of i2idist only its errors.

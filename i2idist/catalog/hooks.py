@@ -128,7 +128,14 @@ class Launch:
 
 @contextmanager
 def launch(
-    kind: str, name: str, *, root: str, run_url: str, experiment: Mapping[str, Any], say: Say
+    kind: str,
+    name: str,
+    *,
+    root: str,
+    run_url: str,
+    experiment: Mapping[str, Any],
+    say: Say,
+    study: str | None = None,
 ) -> Iterator[Launch]:
     """A launch of a run, from here to its end: the caller says how it ended, unless by an error.
 
@@ -139,9 +146,11 @@ def launch(
         run_url: the run's folder.
         experiment: what this launch was given.
         say: told when the catalog can't be used.
+        study: the search that the run belongs to.
     """
     with _recorder(engine.default_url(root), say, PATIENCE_S) as recorder:
-        known = {"experiment": experiment, "run_url": run_url, "submission_id": os.environ.get(SUBMISSION) or None}
+        submission_id = os.environ.get(SUBMISSION) or None
+        known = {"experiment": experiment, "run_url": run_url, "submission_id": submission_id, "study": study}
         row = Launch(recorder, kind, name, known)
         try:
             yield row

@@ -20,6 +20,8 @@ COMMANDS = {
     "resume": ("i2idist.cli.runs:resume", "Continue a run by its name."),
     "stop": ("i2idist.cli.runs:stop", "Stop a run with a checkpoint."),
     "logs": ("i2idist.cli.runs:logs", "Show what happened in a run."),
+    "tune": ("i2idist.cli.tune:app", "Search hyperparameters, and promote what was found."),
+    "studies": ("i2idist.cli.studies:app", "List and show studies, and take out what they found."),
     "export": ("i2idist.cli.models:export", "Save a run's translator as a model folder."),
     "register": ("i2idist.cli.models:register", "Register a model with MLflow, as the candidate."),
     "promote": ("i2idist.cli.models:promote", "Make the candidate the champion."),

@@ -29,7 +29,7 @@ from i2idist.launch.worker import Job, check
 from i2idist.recipe import override
 from i2idist.tracking import deliver_rest, require_server, resolve_uri
 from i2idist.tracking.settings import shown
-from i2idist.train.loop import Event
+from i2idist.train.loop import Event, Judge
 
 _LOG = logging.getLogger("i2idist")
 Say = Callable[[str], None]
@@ -45,11 +45,12 @@ class Result:
         url: its folder.
         images: samples drawn by all workers together.
         steps: training steps taken.
-        stopped: `done` at `total_images`, `early` for want of improvement, `stop` on request.
+        stopped: `done` at `total_images`, `early` for want of improvement, `stop` on request, `pruned` by its judge.
         checkpoint: URL of the last checkpoint.
         best: name of the best checkpoint, if a criterion was set and met.
         params_sha256: digest of the method's parameters and buffers.
         images_per_s: throughput of the last launch.
+        step_s: seconds of the last launch inside training steps, on rank 0, without waiting for data.
         mlflow_run_id: the MLflow run; None while it is offline.
     """
 
@@ -62,6 +63,7 @@ class Result:
     best: str | None
     params_sha256: str
     images_per_s: float
+    step_s: float | None = None
     mlflow_run_id: str | None = None
 
 
@@ -71,6 +73,8 @@ def train(
     overrides: Mapping[str, Any] | None = None,
     run: str | None = None,
     root: str | None = None,
+    judge: Judge | None = None,
+    study: str | None = None,
     on_event: Tell = lambda event: None,
     say: Say = lambda message: None,
 ) -> Result:
@@ -81,6 +85,8 @@ def train(
         overrides: values by dotted key, such as `{"method.lambda_mi": 2.0}`.
         run: the run's name; None: a new one is made up.
         root: where runs are; None: I2IDIST_RUNS, or ./runs.
+        judge: called on rank 0 after each validation; its True ends the run as `pruned`. It must be picklable.
+        study: the search that the run belongs to, for the catalog.
         on_event: called with each event of training, as JSON-able records.
         say: called with messages for a person.
 
@@ -103,10 +109,10 @@ def train(
         require_server(resolve_uri(pinned.tracking, folder.root))
         is_new = folder.create(pinned)
     if not is_new:
-        return _continue("train", folder, experiment, on_event, say)
+        return _continue("train", folder, experiment, on_event, say, judge, study)
     say(f"Created run {folder.name} in {folder.root}")
     with _claimed(folder, say) as session:
-        return _launch("train", folder, pinned, session, on_event, say)
+        return _launch("train", folder, pinned, session, on_event, say, judge, study)
 
 
 def resume(
@@ -227,12 +233,20 @@ def check_launch(folder: RunFolder, experiment: Experiment) -> None:
     check(experiment, experiment.resources.workers_range[0], folder)
 
 
-def _continue(kind: str, folder: RunFolder, requested: Experiment, on_event: Tell, say: Say) -> Result:
+def _continue(
+    kind: str,
+    folder: RunFolder,
+    requested: Experiment,
+    on_event: Tell,
+    say: Say,
+    judge: Judge | None = None,
+    study: str | None = None,
+) -> Result:
     requested, changes = continued(folder, requested)
     result = folder.result()
     if result and _finished(result, changes, requested):
         say(f"The run {folder.name} is finished: {result['images']} images ({result['stopped']}).")
-        return _result(folder, _delivered(folder, requested, result, say))
+        return result_of(folder, _delivered(folder, requested, result, say))
     with _claimed(folder, say) as session:
         check(requested, requested.resources.workers_range[0], folder)
         if changes:
@@ -240,7 +254,7 @@ def _continue(kind: str, folder: RunFolder, requested: Experiment, on_event: Tel
             _say_changes(changes, say)
         folder.clear_result()
         say(f"Continuing run {folder.name} in {folder.root}")
-        return _launch(kind, folder, requested, session, on_event, say)
+        return _launch(kind, folder, requested, session, on_event, say, judge, study)
 
 
 @contextmanager
@@ -268,18 +282,30 @@ def _say_changes(changes: Mapping[str, tuple[Any, Any]], say: Say) -> None:
         say("Schedules and stages now follow the new total, so the whole differs from one run of that length.")
 
 
-def _launch(kind: str, folder: RunFolder, experiment: Experiment, session: str, on_event: Tell, say: Say) -> Result:
+def _launch(
+    kind: str,
+    folder: RunFolder,
+    experiment: Experiment,
+    session: str,
+    on_event: Tell,
+    say: Say,
+    judge: Judge | None,
+    study: str | None,
+) -> Result:
     """Train, with a row in the catalog that says so."""
     from i2idist.catalog import hooks  # brings SQLAlchemy, half a second
 
     known: dict[str, Any] = {"root": folder.root, "run_url": folder.url, "experiment": experiment.as_dict()}
+    known["study"] = study
     with hooks.launch(kind, folder.name, **known, say=say) as row:
-        result = _run(folder, experiment, session, row.watching(on_event), say)
+        result = _run(folder, experiment, session, row.watching(on_event), say, judge)
         row.ended("stopped" if result.stopped == "stop" else "done", mlflow_run_id=result.mlflow_run_id)
     return result
 
 
-def _run(folder: RunFolder, experiment: Experiment, session: str, on_event: Tell, say: Say) -> Result:
+def _run(
+    folder: RunFolder, experiment: Experiment, session: str, on_event: Tell, say: Say, judge: Judge | None
+) -> Result:
     """Run the workers to their end, under the lease of `session`."""
     for process in reap():
         say(f"Ended process {process.pid}, left over from a killed launch.")
@@ -288,7 +314,7 @@ def _run(folder: RunFolder, experiment: Experiment, session: str, on_event: Tell
     uri = resolve_uri(experiment.tracking, folder.root)
     if uri and uri != shown(uri):
         uri = None  # jobs can be looked at: workers take a URI with a password from their own environment
-    job = Job(folder.root, folder.name, experiment.as_yaml(), session, Process.current(), uri)
+    job = Job(folder.root, folder.name, experiment.as_yaml(), session, Process.current(), uri, judge)
     interruption = Interruption(say)
     total = experiment.train.total_images
     on_event({"event": "launch", "run": folder.name, "time": time.time(), "total_images": total})
@@ -301,7 +327,7 @@ def _run(folder: RunFolder, experiment: Experiment, session: str, on_event: Tell
     result = folder.result()
     if result is None:
         raise RunError(f"The workers of run '{folder.name}' left no result: see {folder.log(0)}, and resume the run.")
-    return _result(folder, result)
+    return result_of(folder, result)
 
 
 def _capped(experiment: Experiment) -> Experiment:
@@ -314,7 +340,8 @@ def _capped(experiment: Experiment) -> Experiment:
     return experiment if low == high else experiment.replace_resources(num_workers=(low, high))
 
 
-def _result(folder: RunFolder, values: Mapping[str, Any]) -> Result:
+def result_of(folder: RunFolder, values: Mapping[str, Any]) -> Result:
+    """The result that a run's folder keeps."""
     names = [field.name for field in dataclasses.fields(Result) if field.name != "url"]
     known: dict[str, Any] = {name: values.get(name) for name in names}
     return Result(url=folder.url, **known)

@@ -39,11 +39,13 @@ from i2idist.tracking import resolve_uri, start_tracking
 from i2idist.tracking.watch import TrackingWatcher
 from i2idist.train.checkpoint import Checkpoints
 from i2idist.train.comm import Comm
-from i2idist.train.loop import Event, Outcome, fit
+from i2idist.train.loop import Event, Judge, Outcome, fit
 from i2idist.train.precision import threads
 from i2idist.train.trainer import Trainer
 
 VALIDATION_SPLIT = "val"
+CLASSIFIERS = "classifiers"
+"""The folder beside runs that keeps classifiers, for protocols that read translations with one."""
 _PATIENCE_S = 300.0
 """How long training waits for a store that goes away."""
 _LOG = logging.getLogger("i2idist")
@@ -60,6 +62,7 @@ class Job:
         session: names this launch.
         driver: the launching process.
         tracking_uri: where MLflow is; None: offline, or the worker's environment says it.
+        judge: decides on rank 0 after each validation whether to go on.
     """
 
     root: str
@@ -68,6 +71,7 @@ class Job:
     session: str
     driver: Process
     tracking_uri: str | None = None
+    judge: Judge | None = None
 
 
 def work(
@@ -95,7 +99,9 @@ def work(
         stack.enter_context(threads(count))
         stack.enter_context(_logging(folder.log(comm.rank)))
         writer = stack.enter_context(_writer(job, experiment, folder, comm, tell))
-        outcome = _train(experiment, folder, comm, device, writer, lambda: writer.should_stop() or interrupted())
+        outcome = _train(
+            experiment, folder, comm, device, writer, lambda: writer.should_stop() or interrupted(), job.judge
+        )
         writer.finish(outcome)
 
 
@@ -150,6 +156,7 @@ def _train(
     device: torch.device,
     writer: Follower,
     should_stop: Callable[[], bool],
+    judge: Judge | None,
 ) -> Outcome:
     first, limit = experiment.init_from, experiment.train.validation_images
     with ExitStack() as stack:
@@ -166,7 +173,7 @@ def _train(
         )
         is_fresh = comm.broadcast_object(not checkpoints.names() if comm.rank == 0 else None)
         method = build(experiment, train, from_sources=is_fresh)
-        classifiers = storage.join(folder.url, "classifiers")
+        classifiers = storage.join(folder.root, CLASSIFIERS)
         return fit(
             method,
             training=experiment.train,
@@ -180,6 +187,7 @@ def _train(
             on_event=writer.on_event,
             should_stop=should_stop,
             measure=_measurer(experiment, method, train, classifiers, comm, device, stack),
+            judge=judge,
             watcher=None if tracker is None else TrackingWatcher(tracker, lambda: _first(experiment), experiment.seed),
         )
 

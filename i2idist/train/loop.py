@@ -25,6 +25,11 @@ Event = dict[str, Any]
 """A JSON-able record: `event` (resumed, metrics, validation, checkpoint, warning, done), `images`, `step`, `time`,
 values.
 """
+Judge = Callable[[int, Mapping[str, float]], bool]
+"""Told, on rank 0, the images seen and the values of a validation; True: it isn't worth going on."""
+
+
+Stopped = Literal["done", "stop", "early", "pruned"]
 
 
 @dataclass(frozen=True)
@@ -32,20 +37,22 @@ class Outcome:
     """How a training ended.
 
     Attributes:
-        stopped: `done` at `total_images`, `stop` on request, `early` for want of improvement.
+        stopped: `done` at `total_images`, `stop` on request, `early` for want of improvement, `pruned` by its judge.
         checkpoint: the name of the last checkpoint.
         best: the best checkpoint's name, if a criterion was set and met.
         params_sha256: digest of the method's parameters and buffers.
         images_per_s: throughput of this process's part of the run, validation and checkpoints included.
+        step_s: seconds of this process inside training steps, without waiting for data.
     """
 
     images: int
     steps: int
-    stopped: Literal["done", "stop", "early"]
+    stopped: Stopped
     checkpoint: str
     best: str | None
     params_sha256: str
     images_per_s: float
+    step_s: float
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,7 @@ def fit(
     should_stop: Callable[[], bool] = lambda: False,
     watcher: Watcher | None = None,
     measure: Callable[[Trainer], Mapping[str, float]] | None = None,
+    judge: Judge | None = None,
 ) -> Outcome:
     """Train a method to `total_images`, from its newest checkpoint if it has one. Every worker calls this alike.
 
@@ -107,6 +115,7 @@ def fit(
         should_stop: polled on every rank after each step; any rank's True stops all after a checkpoint.
         watcher: looks on, on rank 0, and keeps something of its own in checkpoints.
         measure: gives more values of a validation, the same on every rank; it may change nothing.
+        judge: decides on rank 0 after each validation whether to go on; every rank follows.
 
     Raises:
         NonFiniteError: a gradient isn't finite.
@@ -118,7 +127,7 @@ def fit(
         )
     make_deterministic(torch.device(device))
     trainer = Trainer(method, training, seed=seed, comm=comm, device=device)
-    loop = _Loop(trainer, comm, checkpoints, on_event, seed, watcher or Watcher(), measure)
+    loop = _Loop(trainer, comm, checkpoints, on_event, seed, watcher or Watcher(), measure, judge)
     try:
         return _run(loop, training, comm, batches, validation, initial, should_stop)
     finally:
@@ -137,7 +146,7 @@ def _run(
     loop.begin(initial)
     stream = batches(loop.trainer.batches)
     start, started = loop.trainer.images, time.perf_counter()
-    stopped: Literal["done", "stop", "early"] = "done"
+    stopped: Stopped = "done"
     while loop.trainer.images < training.total_images:
         before = loop.trainer.images
         loop.step(stream)
@@ -146,7 +155,9 @@ def _run(
         if _crossed(before, loop.trainer.images, training.preview_every_images):
             loop.look()
         if validation and _crossed(before, loop.trainer.images, training.validate_every_images):
-            loop.validate(validation())
+            if loop.validate(validation()):
+                stopped = "pruned"
+                break
             if training.patience and loop.best.validations_since >= training.patience:
                 stopped = "early"
                 break
@@ -174,16 +185,17 @@ class _Loop:
         seed: int,
         watcher: Watcher,
         measure: Callable[[Trainer], Mapping[str, float]] | None,
+        judge: Judge | None,
     ) -> None:
         self.trainer = trainer
-        self._measure = measure
+        self._measure, self._judge = measure, judge
         self._watcher = watcher
         self._looked_images = -1
         self.best = Best()
         self._comm, self._checkpoints, self._on_event, self._seed = comm, checkpoints, on_event, seed
         self._saved: str | None = None
         self._saved_images = -1
-        self._data_wait_s = 0.0
+        self._data_wait_s, self._step_s = 0.0, 0.0
 
     def begin(self, initial: Callable[[], Mapping[str, Tensor]] | None) -> None:
         """Resume from the newest checkpoint, or start from `initial`, or as the method was built."""
@@ -220,6 +232,12 @@ class _Loop:
         return result
 
     def step(self, stream: Iterator[Batch]) -> None:
+        """One step, timed without its wait for data."""
+        begun, waited = time.perf_counter(), self._data_wait_s
+        self._step(stream)
+        self._step_s += time.perf_counter() - begun - (self._data_wait_s - waited)
+
+    def _step(self, stream: Iterator[Batch]) -> None:
         """One step; on CUDA, the first tells which kernels have no deterministic form."""
         if self.trainer.steps or not torch.cuda.is_available():
             self.trainer.step(self._timed(stream))
@@ -254,16 +272,22 @@ class _Loop:
             **terms,
         )
 
-    def validate(self, batches: Iterator[Batch]) -> None:
-        """Measure on the validation split; a new best is checkpointed."""
+    def validate(self, batches: Iterator[Batch]) -> bool:
+        """Measure on the validation split; a new best is checkpointed. Whether the judge says to stop."""
         values = validate(self.trainer, batches, self._comm, self._seed)
         values |= self._measure(self.trainer) if self._measure else {}
         training = self.trainer.training
         self._tell("validation", **values)
         self.look()
+        self._compare(values, training)
+        judge, images = self._judge, self.trainer.images
+        return judge is not None and bool(self._comm.broadcast_object(self._on_rank_0(lambda: judge(images, values))))
+
+    def _compare(self, values: Mapping[str, float], training: Training) -> None:
+        """Keep a new best."""
         if training.best_metric is None:
             return
-        value = _criterion(values, training.best_metric)
+        value = named_value(values, training.best_metric, "train.best_metric")
         better = self.best.value is None or (
             value < self.best.value if training.best_mode == "min" else value > self.best.value
         )
@@ -294,7 +318,7 @@ class _Loop:
             self._tell("checkpoint", checkpoint=self._saved, stall_s=time.perf_counter() - begun)
         self._saved_images = self.trainer.images
 
-    def end(self, stopped: Literal["done", "stop", "early"], start: int, started: float) -> Outcome:
+    def end(self, stopped: Stopped, start: int, started: float) -> Outcome:
         """Write the last checkpoint and sum up."""
         self.look()
         self.look(final=True)
@@ -308,6 +332,7 @@ class _Loop:
             best=self.best.checkpoint,
             params_sha256=tensors_sha256(self.trainer.method.state_dict()),
             images_per_s=(self.trainer.images - start) / (time.perf_counter() - started),
+            step_s=self._step_s,
         )
         self._tell("done", **asdict(outcome))
         return outcome
@@ -324,8 +349,13 @@ class _Loop:
             self._on_event({"event": event, **here, **values})
 
 
-def _criterion(values: Mapping[str, float], name: str) -> float:
+def named_value(values: Mapping[str, float], name: str, key: str) -> float:
     """The value of that name, or the only one whose name begins with it and a slash.
+
+    Args:
+        values: of a validation.
+        name: which.
+        key: what asks for it, for messages.
 
     Raises:
         ConfigError: there is none, or several begin so.
@@ -333,7 +363,7 @@ def _criterion(values: Mapping[str, float], name: str) -> float:
     found = [name] if name in values else [key for key in values if key.startswith(f"{name}/")]
     if len(found) != 1:
         which = f"stands for {', '.join(found)}: name one" if found else f"is none of {', '.join(sorted(values))}"
-        raise ConfigError(f"train.best_metric is '{name}', which {which}.")
+        raise ConfigError(f"{key} is '{name}', which {which}.")
     return values[found[0]]
 
 

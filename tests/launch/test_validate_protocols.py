@@ -34,7 +34,7 @@ def test_validation_gives_what_an_evaluation_of_the_saved_model_gives(tiny, root
             validate_protocols=tuple(PROTOCOLS),
         )
     )
-    (classifier,) = (tmp_path / "runs" / "first" / "classifiers").iterdir()
+    (classifier,) = (tmp_path / "runs" / "classifiers").iterdir()
     found = evaluate(str(tmp_path / "model"), data, choices, split="val", classifier=str(classifier), launcher="local")
     assert {f"eval/{record.name}": record.estimate.value for record in found.records} == {
         key: value for key, value in rows[-1].items() if key.startswith("eval/")
