@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from i2idist.errors import ServiceError
-from services import object_store, postgres, ray_head, search_dashboard, supervise, tracking_server
+from services import object_store, postgres, ray_head, study_dashboard, supervise, tracking_server
 from services.processes import find
 from services.supervise import Service
 
@@ -86,7 +86,7 @@ def _ray(home: Path, port: int | None, s3: Future[Service], pg: Future[Service],
 
 
 def _dashboard(home: Path, port: int | None, pg: Service) -> Service:
-    return search_dashboard.start(home / "optuna", port, storage=postgres.address(pg, "optuna"))
+    return study_dashboard.start(home / "optuna", postgres.address(pg, "optuna"), port)
 
 
 def _records(s3: Service, pg: Service, mlflow: Service) -> dict[str, str]:

@@ -1,14 +1,16 @@
-"""optuna-dashboard on the storage of studies, on loopback."""
+"""optuna-dashboard on the storage of studies, on loopback.
+
+It asks for no password, so it stays on loopback whatever else is exposed.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
-import urllib.parse
 from pathlib import Path
 
 from i2idist.errors import ServiceError
-from services.supervise import Service, answers, claimed
+from services.supervise import Service, answers, claimed, refuse_password
 
 _NAME = "study dashboard"
 
@@ -24,15 +26,13 @@ def start(folder: Path | str, storage: str, port: int | None = None, *, timeout_
         timeout_s: how long it may take to answer.
 
     Raises:
-        ServiceError: it isn't installed, the URL holds a password, it ended, or didn't answer in time.
+        ServiceError: it isn't installed, the URL holds a password or no storage of this Optuna, it ended, or didn't
+            answer in time.
     """
     if importlib.util.find_spec("optuna_dashboard") is None:
         raise ServiceError("optuna-dashboard isn't installed: pip install optuna-dashboard.")
-    if urllib.parse.urlsplit(storage).password:
-        raise ServiceError(
-            "The storage's address holds a password, which every user of this machine could read in the dashboard's "
-            "command line. Put it in a 0600 file instead: ...?passfile=FILE (see services/README.md)."
-        )
+    refuse_password(storage)
+    _make_tables(storage)
     with claimed(_NAME, folder) as claim:
         number = claim.ports(("http",), port)["http"]
         url = f"http://127.0.0.1:{number}"
@@ -44,3 +44,14 @@ def start(folder: Path | str, storage: str, port: int | None = None, *, timeout_
             settings={"storage": storage},
         )
         return Service(_NAME, url, pid, claim.folder, started=started)
+
+
+def _make_tables(storage: str) -> None:
+    """The dashboard refuses a database in which no search has begun."""
+    from optuna.exceptions import StorageInternalError
+    from optuna.storages import RDBStorage
+
+    try:
+        RDBStorage(storage)
+    except (StorageInternalError, RuntimeError) as error:
+        raise ServiceError(f"{storage} is no storage of this version of Optuna: {error}") from error
