@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,12 +17,24 @@ from i2idist.evaluate.classifiers import Pinned, load
 from i2idist.evaluate.job import Chunk, Evaluation
 from i2idist.evaluate.protocol import Choice
 from i2idist.evaluate.seen import Reals, Rows, Seen, Tools
+from i2idist.method import Method
+from i2idist.methods.unit_adaptation import UNITAdaptation
 from i2idist.metrics import networks
 from i2idist.translate.forward import Forward
 from i2idist.translate.inputs import InputReader, Inputs
 
-Translate = Callable[[Tensor, Tensor, int, int], Tensor]
-"""Images (N, C, H, W), their places (N,), samples K, seed of codes -> (N, K, C', H', W') on the CPU; see `Forward`."""
+
+class Translate(Protocol):
+    """What translates, see `Forward`."""
+
+    @property
+    def method(self) -> Method:
+        """The method that does."""
+        ...
+
+    def __call__(self, images: Tensor, positions: Tensor, num_samples: int, seed: int) -> Tensor:
+        """Images, their places (N,), samples K, seed of codes -> (N, K, C', H', W') on the CPU."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,8 @@ class Evaluator:
         self._reader = InputReader(job.inputs, job.source.channels)
         self._target_reader = self._reader_of(evaluation.targets)
         self._real_reader = self._reader_of(evaluation.reals)
-        self._tools = tools_for(evaluation.choices, evaluation.classifier, job.options.device)
+        own = _own_classifier(self._forward.method, job.options.target)
+        self._tools = tools_for(evaluation.choices, evaluation.classifier, own, job.options.device)
 
     def _reader_of(self, inputs: Inputs | None) -> InputReader | None:
         return InputReader(inputs, self._evaluation.job.target.channels) if inputs else None
@@ -143,7 +158,19 @@ def _on_cpu(rows: Rows) -> Rows:
     return {name: tensor.cpu() for name, tensor in rows.items()}
 
 
-def tools_for(choices: Sequence[Choice], pinned: Pinned | None, device: str | torch.device) -> list[Tools]:
+def _own_classifier(method: Method, target: str | None) -> Callable[[Tensor], Tensor] | None:
+    """What the model classifies its inputs with, where it can."""
+    if not isinstance(method, UNITAdaptation):
+        return None
+    return partial(method.classify, domain="b" if target == "a" else "a")
+
+
+def tools_for(
+    choices: Sequence[Choice],
+    pinned: Pinned | None,
+    own: Callable[[Tensor], Tensor] | None,
+    device: str | torch.device,
+) -> list[Tools]:
     """What each protocol looks through, loaded once.
 
     Raises:
@@ -154,6 +181,7 @@ def tools_for(choices: Sequence[Choice], pinned: Pinned | None, device: str | to
         Tools(
             networks.network(choice.network).to(device) if choice.network else None,
             classifier if choice.protocol.classifier else None,
+            own,
         )
         for choice in choices
     ]
