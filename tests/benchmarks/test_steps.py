@@ -11,12 +11,14 @@ import torch
 from i2idist.data.batches import Batch, Labelled, Paired, Unpaired
 from i2idist.method import Domain, Domains
 from i2idist.methods.cyclegan import CycleGAN, CycleGANConfig
+from i2idist.methods.munit import MUNIT, MUNITConfig
 from i2idist.methods.pix2pix import Pix2Pix, Pix2PixConfig
 from i2idist.methods.stargan import StarGAN, StarGANConfig
 from i2idist.train.comm import Comm
 from i2idist.train.settings import Training
 from i2idist.train.trainer import Trainer
 from tests.benchmarks.reference import CycleGANReference, Pix2PixReference, StarGANReference
+from tests.benchmarks.reference_munit import MUNITReference
 
 PAIRS = 7
 
@@ -50,6 +52,18 @@ def _cyclegan(precision: str, channels_last: bool) -> tuple[Callable[[], None], 
     rival = CycleGANReference()
     method = trainer.method
     counts = [sum(p.numel() for p in m.parameters()) for m in (method.G, method.D_X, rival.G, rival.D_X)]
+    assert counts[:2] == counts[2:]
+    batches = _batches(Unpaired, 128)
+    batch = next(batches)
+    return lambda: trainer.step(batches), lambda: rival.step(batch.a, batch.b)
+
+
+def _munit(precision: str, channels_last: bool) -> tuple[Callable[[], None], Callable[[], None]]:
+    trainer = _trainer(MUNIT(MUNITConfig(), _domains(128)), precision, channels_last)
+    rival = MUNITReference()
+    method = trainer.method
+    networks = (method.G_1, method.D_1, rival.gen_a, rival.dis_a)
+    counts = [sum(p.numel() for p in network.parameters()) for network in networks]
     assert counts[:2] == counts[2:]
     batches = _batches(Unpaired, 128)
     batch = next(batches)
@@ -99,6 +113,8 @@ def _bare_bfloat16_ratio() -> float:
         ("pix2pix step at 256, batch 1", _pix2pix, "bfloat16", 0.62),
         ("CycleGAN step at 128, 9 blocks, batch 1", _cyclegan, "float32", 1.0),
         ("CycleGAN step at 128, 9 blocks, batch 1", _cyclegan, "bfloat16", 0.62),
+        ("MUNIT step at 128, batch 1", _munit, "float32", 0.9),
+        ("MUNIT step at 128, batch 1", _munit, "bfloat16", 0.62),
         ("StarGAN step at 128, one of D and one of G, batch 4", _stargan, "float32", 1.0),
         ("StarGAN step at 128, one of D and one of G, batch 4", _stargan, "bfloat16", 0.62),
     ],
