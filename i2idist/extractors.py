@@ -36,7 +36,7 @@ from i2idist.randomness import key_of, permutation, sample_keys
 
 FORMAT_VERSION = 1
 FILE_NAME = "extractor.json"
-TRAINED_ON, HELD_OUT = "train", "val"
+TRAINED_ON, HELD_OUT = "train", ("val", "test")
 _BATCH = 32
 _PEAK_LR = 3e-3
 
@@ -191,7 +191,7 @@ def sweep(
     seed: int = 0,
     progress: Progress = lambda done: None,
 ) -> list[Trained]:
-    """A classifier for each D, measured on the held-out split.
+    """A classifier for each D, measured on the split `val`, or on `test` where there is none.
 
     Args:
         dataset_url: a packed dataset with classes: those of the property that translations shall keep.
@@ -203,14 +203,15 @@ def sweep(
         progress: told the fraction done.
 
     Raises:
-        ConfigError: the dataset has no classes, no such domain or no split `val`.
+        ConfigError: the dataset has no classes, no such domain, or no split `val` or `test`.
         DataError, StorageError: data that can't be read.
     """
     manifest = load_manifest(dataset_url)
     if manifest.label_kind != "class":
         raise ConfigError(f"Dataset {manifest.name} has no classes, so no extractor can be trained on it.")
     settings = DataSettings(url=dataset_url, size=(domain.height, domain.width))
-    train, held_out = (read_labelled(settings, domain.name, split) for split in (TRAINED_ON, HELD_OUT))
+    held = next((split for split in HELD_OUT if split in manifest.splits), HELD_OUT[0])
+    train, held_out = (read_labelled(settings, domain.name, split) for split in (TRAINED_ON, held))
     found = []
     for number, dim in enumerate(dims):
         classifier = train_extractor(

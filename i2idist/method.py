@@ -273,12 +273,14 @@ class Method(nn.Module):
         group_size: samples of a batch that must stay on one worker.
         size_multiple: height and width must be multiples of this.
         code_dim: length of the latent code that `translate` takes; 0 where outputs depend on the input alone.
+        classifies: whether `classify` reads the classes of images.
         targets: what `translate` translates to, the usual one first: domains, or the labels of labelled data.
     """
 
     Config: ClassVar[type[Any]]
     paper: ClassVar[str]
     targets: tuple[str, ...] = ("b",)
+    classifies: ClassVar[bool] = False
     group_size: int = 1
     size_multiple: int = 1
     code_dim: int = 0
@@ -365,6 +367,10 @@ class Method(nn.Module):
             (N, 1, H, W) in [0, 1]; None for a method without attention.
         """
         return None
+
+    def classify(self, x: Tensor, *, domain: str = "b") -> Tensor:
+        """Logits of the classes of images of a domain: (N, C, H, W) in [-1, 1] -> (N, classes)."""
+        raise NotImplementedError
 
     def translator_networks(self) -> tuple[str, ...]:
         """The networks that `translate` needs, by attribute name: what a saved model must hold."""

@@ -40,9 +40,9 @@ def extractor(
     """Train UDIT's semantic extractor: a classifier for each D, of which the smallest that is adequate is kept."""
     from i2idist import extractors
     from i2idist.data.manifest import load_manifest
-    from i2idist.evaluate.classifiers import domain_of
+    from i2idist.evaluate.classifiers import domains_of
 
-    url, chosen_domain = domain_of(dataset_url, domain, parse_size(size))
+    url, (chosen_domain,) = domains_of(dataset_url, [domain], parse_size(size))
     layout = extractors.Layout(width, _numbers(convs, "--convs", 1))
     with _bar() as progress:
         found = extractors.sweep(

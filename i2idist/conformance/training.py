@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from i2idist.data.batches import Batch, Images, Labelled, Paired, Unpaired, share
+from i2idist.data.batches import Batch, Images, Labelled, Paired, SourceLabelled, Unpaired, share
 from i2idist.errors import ConfigError
 from i2idist.method import Domain, Domains, Method
 from i2idist.methods import load_method
@@ -36,9 +36,10 @@ class Case:
     @property
     def domains(self) -> Domains:
         """Two domains of coloured images, so that losses which compare them take part; or one, and three labels."""
-        if issubclass(load_method(self.method).batch_type(self.config), Paired | Unpaired):
-            return Domains((Domain("a", 3, *self.size), Domain("b", 3, *self.size)))
-        return Domains((Domain("image", 3, *self.size),), labels=("first", "second", "third"))
+        kind = load_method(self.method).batch_type(self.config)
+        two = issubclass(kind, Paired | Unpaired)
+        labels = () if two and kind is not SourceLabelled else ("first", "second", "third")
+        return Domains(tuple(Domain(name, 3, *self.size) for name in ("ab" if two else ("image",))), labels)
 
     def build(self) -> Method:
         """The method with parameters that depend on nothing but the case."""
@@ -68,13 +69,13 @@ def make_batch(kind: type[Batch], domains: Domains, positions: Tensor) -> Batch:
             coarse, (domain.height, domain.width), mode="bilinear", align_corners=True
         )
 
+    labels = {}
+    if issubclass(kind, Labelled | SourceLabelled):
+        labels["y"] = words(sample_keys(key_of(SEED, "label"), positions), 1)[:, 0] % len(domains.labels)
     if issubclass(kind, Paired | Unpaired):
-        return kind(positions=positions, a=images(domains.a), b=images(domains.b))
-    if issubclass(kind, Images):
-        return kind(positions=positions, x=images(domains.a))
-    if issubclass(kind, Labelled):
-        y = words(sample_keys(key_of(SEED, "label"), positions), 1)[:, 0] % len(domains.labels)
-        return kind(positions=positions, x=images(domains.a), y=y)
+        return kind(positions=positions, a=images(domains.a), b=images(domains.b), **labels)
+    if issubclass(kind, Images | Labelled):
+        return kind(positions=positions, x=images(domains.a), **labels)
     raise ConfigError(f"The conformance suite can't make up batches of {kind.__name__}.")
 
 

@@ -69,6 +69,13 @@ class Unpaired(Batch):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SourceLabelled(Unpaired):
+    """Images of two pools and the classes `y` of the first, (N,) int64; those of the second stay unseen."""
+
+    y: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
 class Images(Batch):
     """Images of one pool, (N, C, H, W) in [-1, 1]."""
 

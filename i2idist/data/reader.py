@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from i2idist import storage
-from i2idist.data.batches import Batch, Labelled, Paired, Unpaired, share
+from i2idist.data.batches import Batch, Labelled, Paired, SourceLabelled, Unpaired, share
 from i2idist.data.cache import ShardCache, default_folder
 from i2idist.data.images import Array
 from i2idist.data.manifest import Manifest, load_manifest
@@ -69,7 +69,7 @@ class Reader:
 
         Args:
             settings: which images, and how to read them.
-            role: the kind of batch: Paired, Unpaired, Images or Labelled.
+            role: the kind of batch: Paired, Unpaired, SourceLabelled, Images or Labelled.
             batch_size: samples of the global batch.
             group_size: samples of a batch that stay on one worker.
             rank: this worker, 0-based.
@@ -184,7 +184,7 @@ class Reader:
     def _open_streams(self, sizes: list[tuple[int, int]], shuffle: bool) -> list[_Stream]:
         if self._role is Paired:
             return [self._open_stream(("a", "b"), [0, 1], sizes, shuffle)]
-        if self._role is Unpaired:
+        if issubclass(self._role, Unpaired):
             return [self._open_stream(("a",), [0], sizes, shuffle), self._open_stream(("b",), [1], sizes, shuffle)]
         return [self._open_stream(("x",), [0], sizes, shuffle)]
 
@@ -266,7 +266,8 @@ class Reader:
     ) -> dict[str, Tensor]:
         samples, images = stream.reader.collect(found)
         fields = {field: to_unit(change(pixels)) for field, pixels in zip(stream.fields, images, strict=True)}
-        return fields | ({"y": stream.reader.labels(samples)} if self._role is Labelled else {})
+        labelled = self._role is Labelled or (self._role is SourceLabelled and "a" in stream.fields)
+        return fields | ({"y": stream.reader.labels(samples)} if labelled else {})
 
     def _batch(self, positions: Indices, fields: Mapping[str, Tensor]) -> Batch:
         make: Callable[..., Batch] = self._role

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from i2idist.data.batches import Batch, Images, Labelled, Paired, Unpaired
+from i2idist.data.batches import Batch, Images, Labelled, Paired, SourceLabelled, Unpaired
 from i2idist.data.manifest import Manifest
 from i2idist.errors import ConfigError
 
@@ -90,6 +90,7 @@ def as_size(size: Size) -> tuple[int, int] | None:
 _ROLES: dict[type[Batch], tuple[str, ...]] = {
     Paired: ("paired", "multimodal"),
     Unpaired: ("unpaired", "paired", "multimodal"),
+    SourceLabelled: ("unpaired", "paired", "multimodal"),
     Images: ("images", "labelled", "unpaired", "paired", "multimodal"),
     Labelled: ("labelled", "images", "unpaired", "paired", "multimodal"),
 }
@@ -106,10 +107,10 @@ def choose_domains(manifest: Manifest, role: type[Batch], settings: DataSettings
             f"{settings.url} is {manifest.role} data, and the method trains on {role.__name__.lower()} batches, which "
             f"are read from {', '.join(_ROLES[role])} data. Choose another dataset or method."
         )
-    if role is Labelled and manifest.label_kind == "none":
+    if role in (Labelled, SourceLabelled) and manifest.label_kind == "none":
         raise ConfigError(f"{settings.url} has no labels, and labelled batches are wanted. Choose another dataset.")
     names = settings.domains or tuple(domain.name for domain in manifest.domains)
-    wanted = 2 if role in (Paired, Unpaired) else 1
+    wanted = 2 if issubclass(role, Paired | Unpaired) else 1
     if len(names) != wanted:
         known = [domain.name for domain in manifest.domains]
         raise ConfigError(

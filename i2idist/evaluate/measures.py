@@ -69,6 +69,21 @@ def class_is_kept(seen: Seen, tools: Tools) -> Rows:
     return {"value": classification.transfer_accuracy(_of_each(_scorer(tools), seen), labels_of(seen, tools))}
 
 
+def class_is_read(seen: Seen, tools: Tools) -> Rows:
+    """Whether the classifier sees the class of each input, untranslated."""
+    return _of_inputs(_scorer(tools), seen, tools)
+
+
+def class_is_read_by_model(seen: Seen, tools: Tools) -> Rows:
+    """Whether the model's own classifier sees the class of each input."""
+    return _of_inputs(tools.own, seen, tools)
+
+
+def _of_inputs(score: Callable[[Tensor], Tensor], seen: Seen, tools: Tools) -> Rows:
+    scores = _in_parts(score, seen.inputs)
+    return {"value": classification.transfer_accuracy(scores[:, None], labels_of(seen, tools))}
+
+
 def class_is_lost(seen: Seen, tools: Tools) -> Rows:
     """The share of each input's outputs in which the classifier sees another class than the input's."""
     return {"value": classification.misclassification_rate(_of_each(_scorer(tools), seen), labels_of(seen, tools))}
@@ -90,15 +105,16 @@ def confidence_drop(seen: Seen, tools: Tools) -> Rows:
 def _scorer(tools: Tools) -> Callable[[Tensor], Tensor]:
     """The classifier's logits, (N, classes), those of an attribute being of its absence and presence.
 
-    It takes grey images for coloured ones where it was trained on those.
+    It takes grey images for coloured ones, or the mean of colours for grey, as it was trained.
     """
     classifier, attribute = tools.classifier, tools.attribute
     channels = next(classifier.parameters()).shape[1]
 
     def score(images: Tensor) -> Tensor:
-        if images.shape[1] not in (1, channels):
+        if images.shape[1] not in (1, channels) and channels != 1:
             raise ConfigError(f"The classifier reads images of {channels} channels, not {images.shape[1]}.")
-        logits: Tensor = classifier(images.expand(-1, channels, -1, -1))
+        grey = images.mean(1, keepdim=True) if channels == 1 else images
+        logits: Tensor = classifier(grey.expand(-1, channels, -1, -1))
         if attribute is None:
             return logits
         present = logits[:, attribute.of_logits]

@@ -166,6 +166,19 @@ _ALL = (
         measures.class_is_kept,
     ),
     _by_classifier(
+        "source-only-accuracy",
+        "share of inputs that a classifier of the target domain reads right untranslated: what adapting it must beat",
+        "higher",
+        measures.class_is_read,
+    ),
+    _of_images(
+        "adapted-accuracy",
+        "share of inputs that the model's own classifier reads right (UNIT, Table 2: with --target a)",
+        "higher",
+        measures.class_is_read_by_model,
+        needs=("labels",),
+    ),
+    _by_classifier(
         "classifier-error",
         "mean over classes of the share of outputs that a classifier takes for another class (MineGAN)",
         "lower",

@@ -6,13 +6,14 @@ the inputs, so the number of workers can't change a bit of the result.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
 from torch import Tensor
 
+from i2idist.errors import ConfigError
 from i2idist.metrics.classifier import Classifier
 from i2idist.metrics.networks import FeatureNetwork
 
@@ -75,6 +76,7 @@ class Tools:
     network_or_none: FeatureNetwork | None = None
     classifier_or_none: Classifier | None = None
     attribute: Attribute | None = None
+    own_or_none: Callable[[Tensor], Tensor] | None = None
 
     @property
     def network(self) -> FeatureNetwork:
@@ -87,6 +89,17 @@ class Tools:
         """The classifier."""
         assert self.classifier_or_none is not None, "the protocol needs a classifier"
         return self.classifier_or_none
+
+    @property
+    def own(self) -> Callable[[Tensor], Tensor]:
+        """The model's own classifier of its inputs: (N, C, H, W) -> (N, classes).
+
+        Raises:
+            ConfigError: it has none.
+        """
+        if self.own_or_none is None:
+            raise ConfigError("The model classifies nothing itself: this protocol is for unit_adaptation.")
+        return self.own_or_none
 
 
 @dataclass(frozen=True)

@@ -118,15 +118,15 @@ class _Forward:
     """Translates with the method as it is, in the same batches as its saved model."""
 
     def __init__(self, method: Method, options: Options) -> None:
-        self._method, self._batch_size, self._target = method, options.batch_size, method.targets[0]
+        self.method, self._batch_size, self._target = method, options.batch_size, method.targets[0]
 
     def __call__(self, images: Tensor, positions: Tensor, num_samples: int, seed: int) -> Tensor:
-        parameter = next(self._method.parameters())
-        codes = draw_codes(positions, num_samples, seed, self._method.code_dim).flatten(0, 1)
+        parameter = next(self.method.parameters())
+        codes = draw_codes(positions, num_samples, seed, self.method.code_dim).flatten(0, 1)
         images, codes = images.to(parameter), codes.to(parameter)
         outputs = [
-            self._method.translate(
-                images[pairs // num_samples], codes[pairs] if self._method.code_dim else None, target=self._target
+            self.method.translate(
+                images[pairs // num_samples], codes[pairs] if self.method.code_dim else None, target=self._target
             )
             for pairs in torch.split(torch.arange(len(codes)), self._batch_size)
         ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,12 +20,23 @@ from i2idist.evaluate.classifiers import Pinned, load
 from i2idist.evaluate.job import Chunk, Evaluation
 from i2idist.evaluate.protocol import Choice, Readers
 from i2idist.evaluate.seen import Attribute, Maps, Reals, Rows, Seen, Tools
+from i2idist.method import Method
 from i2idist.metrics import networks
 from i2idist.translate.forward import Forward
 from i2idist.translate.inputs import InputReader, Inputs
 
-Translate = Callable[[Tensor, Tensor, int, int], Tensor]
-"""Images (N, C, H, W), their places (N,), samples K, seed of codes -> (N, K, C', H', W') on the CPU; see `Forward`."""
+
+class Translate(Protocol):
+    """What translates, see `Forward`."""
+
+    @property
+    def method(self) -> Method:
+        """The method that does."""
+        ...
+
+    def __call__(self, images: Tensor, positions: Tensor, num_samples: int, seed: int) -> Tensor:
+        """Images, their places (N,), samples K, seed of codes -> (N, K, C', H', W') on the CPU."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -55,7 +68,8 @@ class Evaluator:
         # Targets that are maps may have other channels than outputs; a reader minds channels in plain folders alone.
         self._target_reader = self._reader_of(evaluation.targets)
         self._real_reader = self._reader_of(evaluation.reals)
-        self._tools = tools_for(evaluation.choices, evaluation.classifiers, job.inputs.labels, job.options.device)
+        own = _own_classifier(self._forward.method, job.options.target)
+        self._tools = tools_for(evaluation.choices, evaluation.classifiers, own, job.inputs.labels, job.options.device)
 
     def _reader_of(self, inputs: Inputs | None) -> InputReader | None:
         return InputReader(inputs, self._evaluation.job.target.channels) if inputs else None
@@ -174,9 +188,17 @@ def _on_cpu(rows: Rows) -> Rows:
     return {name: tensor.cpu() for name, tensor in rows.items()}
 
 
+def _own_classifier(method: Method, target: str | None) -> Callable[[Tensor], Tensor] | None:
+    """What the model classifies its inputs with, where it can."""
+    if not method.classifies:
+        return None
+    return partial(method.classify, domain="b" if target == "a" else "a")
+
+
 def tools_for(
     choices: Sequence[Choice],
     pinned: Mapping[Readers, Pinned],
+    own: Callable[[Tensor], Tensor] | None,
     labels: Sequence[str],
     device: str | torch.device,
 ) -> list[Tools]:
@@ -198,6 +220,7 @@ def tools_for(
             networks.network(choice.network).to(device) if choice.network else None,
             classifiers[choice.protocol.classifier] if choice.protocol.classifier else None,
             attribute(choice),
+            own,
         )
         for choice in choices
     ]

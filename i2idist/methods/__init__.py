@@ -8,29 +8,40 @@ from i2idist.errors import ConfigError, nearest
 from i2idist.method import Method
 from i2idist.methods.bicyclegan import BicycleGAN
 from i2idist.methods.cyclegan import CycleGAN, CycleGANNoise
+from i2idist.methods.drit import DRIT
+from i2idist.methods.icgan import IcGAN
+from i2idist.methods.msgan import MSGAN, MSGANDRIT
 from i2idist.methods.munit import MUNIT
 from i2idist.methods.pix2pix import Pix2Pix
+from i2idist.methods.sdit import SDIT
 from i2idist.methods.segan import SEGAN, Pix2PixNoise
 from i2idist.methods.stargan import StarGAN
 from i2idist.methods.stargan_modal import StarGANModal
 from i2idist.methods.tigan import TIGAN
 from i2idist.methods.udit import MUNITPI, UDIT
 from i2idist.methods.unit import UNIT
+from i2idist.methods.unit_adaptation import UNITAdaptation
 
 __all__ = [
     "METHODS",
     "BicycleGAN",
     "CycleGAN",
     "CycleGANNoise",
+    "IcGAN",
+    "DRIT",
+    "MSGAN",
+    "MSGANDRIT",
     "MUNIT",
     "MUNITPI",
     "Pix2Pix",
     "Pix2PixNoise",
+    "SDIT",
     "SEGAN",
     "StarGAN",
     "StarGANModal",
-    "UNIT",
     "TIGAN",
+    "UNIT",
+    "UNITAdaptation",
     "load_method",
 ]
 
@@ -41,13 +52,19 @@ METHODS: dict[str, type[Method]] = {
     "cyclegan": CycleGAN,
     "cyclegan_noise": CycleGANNoise,
     "bicyclegan": BicycleGAN,
+    "msgan": MSGAN,
+    "drit": DRIT,
+    "msgan_drit": MSGANDRIT,
     "munit": MUNIT,
     "udit": UDIT,
     "munit_pi": MUNITPI,
     "unit": UNIT,
     "stargan": StarGAN,
     "stargan_modal": StarGANModal,
+    "sdit": SDIT,
+    "icgan": IcGAN,
     "tigan": TIGAN,
+    "unit_adaptation": UNITAdaptation,
 }
 
 

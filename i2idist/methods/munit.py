@@ -15,7 +15,7 @@ Deviations and readings:
 - Instance norms use each image's own statistics in translation as in training; the public code has running ones.
 - Layer norm has its epsilon inside the root and the biased variance, as torch's kernel does.
 - The perceptual term follows the public code: relu5_3, instance-normalised, compared with the *input*. The network is
-  VGG16 as torchvision published it, named under `sources: {vgg: ...}`.
+  VGG16 as torchvision published it, named in the recipe: `sources: {vgg: weights:vgg16}`.
 - A style of an image (`style_from`) is E^s of the target domain, as in section 5.5's example-guided translation.
 """
 
@@ -170,7 +170,7 @@ class MUNIT(Method):
             ConfigError: a source is missing, or one is given that the configuration has no use for.
             SourceError: `vgg` holds no VGG16.
         """
-        needed = {"vgg": "VGG16's weights, since method.lambda_vgg is set"} if config.lambda_vgg else {}
+        needed = {"vgg": "VGG16 (weights:vgg16), since method.lambda_vgg is set"} if config.lambda_vgg else {}
         check_sources(sources, needed)
         method = cls(config, domains)
         if sources:

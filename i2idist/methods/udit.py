@@ -3,7 +3,8 @@
 Where the target domain ties what shall change to what shall not (makeup to women), a translator changes both. UDIT
 holds the features of a pretrained extractor h, which tell the property to keep, equal between input and output.
 
-Wang 2020, "Learning to transfer and to translate", chapter 5 (thesis); MUNIT is Huang et al. 2018, arXiv:1804.04732.
+Wang et al. 2021, "Controlling biases and diversity in diverse image-to-image translation", arXiv:1907.09754; equations,
+sections and tables are those of Wang's thesis (chapter 5, appendix A.4). MUNIT is Huang et al. 2018, arXiv:1804.04732.
 
 Notation, as in section 5.3: E_i^c is `G_i.content`, E_i^s is `G_i.style`, G_i is `G_i.decode`, for i in {A, B}, which
 are a and b; x_AB = G_B(E_A^c(x_A), s_B) with s_B ~ N(0, I); h is `h`.
@@ -156,8 +157,7 @@ class UDIT(Method):
 
     Config = UDITConfig
     paper = (
-        "Wang 2020, Controlling Biases and Diversity in Diverse Image-to-Image Translation (thesis, chapter 5; on "
-        "arXiv:1804.04732)"
+        "Wang et al. 2021, Controlling Biases and Diversity in Diverse Image-to-Image Translation (arXiv:1907.09754)"
     )
     targets = ("b", "a")
     config: UDITConfig

@@ -127,6 +127,8 @@ class UNIT(Method):
     targets = ("b", "a")
     size_multiple = 4
     config: UNITConfig
+    D_1: nn.Module
+    D_2: nn.Module
 
     def __init__(self, config: UNITConfig, domains: Domains) -> None:
         """Make the networks for images of `domains`.
@@ -144,7 +146,7 @@ class UNIT(Method):
         self.E_H = leaky_blocks(4 * config.width, config.shared_layers)
         self.G_H = leaky_blocks(4 * config.width, config.shared_layers)
         self.G_L1, self.G_L2 = self._make_generator(a), self._make_generator(b)
-        self.D_1, self.D_2 = self._make_discriminator(a), self._make_discriminator(b)
+        self._make_discriminators(a, b)
         init_normal(self)
 
     def _make_encoder(self, domain: Domain) -> nn.Module:
@@ -161,13 +163,18 @@ class UNIT(Method):
         own = leaky_blocks(4 * config.width, config.blocks - config.shared_layers)
         return nn.Sequential(own, back_end(domain.channels, config.width))
 
-    def _make_discriminator(self, domain: Domain) -> nn.Module:
+    def _make_discriminators(self, a: Domain, b: Domain) -> None:
         config = self.config
         width, layers, scales = config.discriminator_width, config.discriminator_layers, config.discriminator_scales
-        if config.networks == "paper":
-            return MultiScale([discriminator(domain.channels, width, layers)])
-        check_strided_patches(domain.height, domain.width, layers=layers, scales=scales)
-        return MultiScale(StridedPatchGAN(domain.channels, width=width, layers=layers) for _ in range(scales))
+
+        def make(channels: int) -> MultiScale:
+            if config.networks == "paper":
+                return MultiScale([discriminator(channels, width, layers)])
+            return MultiScale(StridedPatchGAN(channels, width=width, layers=layers) for _ in range(scales))
+
+        if config.networks == "public":
+            check_strided_patches(a.height, a.width, layers=layers, scales=scales)
+        self.D_1, self.D_2 = make(a.channels), make(b.channels)
 
     @classmethod
     def tiny(cls) -> Mapping[str, UNITConfig]:
@@ -194,7 +201,7 @@ class UNIT(Method):
         config = self.config
         adam = Adam(lr=config.lr, betas=config.betas, weight_decay=config.weight_decay)
         schedule = Schedule(halve_every_images=config.lr_halve_every_images)
-        networks = self.translator_networks()
+        networks = self.generator_networks()
         return (
             Player(name="discriminators", networks=("D_1", "D_2"), optimizer=adam, schedule=schedule),
             Player(name="generators", networks=networks, optimizer=adam, schedule=schedule, ema=config.ema),
@@ -268,9 +275,13 @@ class UNIT(Method):
         out: Tensor = generator(self.G_H(z))
         return out
 
-    def translator_networks(self) -> tuple[str, ...]:
+    def generator_networks(self) -> tuple[str, ...]:
         """Encoders and generators, with what they share."""
         return ("E_L1", "E_L2", *(("E_H", "G_H") if self.config.shared_layers else ()), "G_L1", "G_L2")
+
+    def translator_networks(self) -> tuple[str, ...]:
+        """Encoders and generators."""
+        return self.generator_networks()
 
 
 def kl(mu: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from i2idist import model
 from i2idist.errors import SourceError
+from i2idist.method import Method
 from i2idist.translate.job import Job
 
 
@@ -27,6 +28,11 @@ class Forward:
         if self._translator.card.weights_sha256 != job.model.card.weights_sha256:
             raise SourceError(f"The model at {job.model.uri} was replaced while it was used: start again.")
         self._translator.method.to(job.options.device)
+
+    @property
+    def method(self) -> Method:
+        """The loaded method."""
+        return self._translator.method
 
     def __call__(self, images: Tensor, positions: Tensor, num_samples: int, seed: int) -> Tensor:
         """Translate images, each with the codes of its place in the split.

@@ -38,7 +38,14 @@ class EncoderBlock(nn.Module):
     def __init__(self, n: int, m: int) -> None:
         super().__init__()
         act = nn.LeakyReLU(0.2, True)
-        body = [nn.InstanceNorm2d(n), act, nn.Conv2d(n, n, 3, 1, 1), nn.InstanceNorm2d(n), act, nn.Conv2d(n, m, 3, 1, 1)]
+        body = [
+            nn.InstanceNorm2d(n),
+            act,
+            nn.Conv2d(n, n, 3, 1, 1),
+            nn.InstanceNorm2d(n),
+            act,
+            nn.Conv2d(n, m, 3, 1, 1),
+        ]
         self.body = nn.Sequential(*body, nn.AvgPool2d(2))
         self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(n, m, 1))
 

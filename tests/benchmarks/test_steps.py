@@ -10,13 +10,17 @@ import torch
 
 from i2idist.data.batches import Batch, Labelled, Paired, Unpaired
 from i2idist.method import Domain, Domains
+from i2idist.methods.bicyclegan import BicycleGAN, BicycleGANConfig
 from i2idist.methods.cyclegan import CycleGAN, CycleGANConfig
+from i2idist.methods.munit import MUNIT, MUNITConfig
 from i2idist.methods.pix2pix import Pix2Pix, Pix2PixConfig
 from i2idist.methods.stargan import StarGAN, StarGANConfig
 from i2idist.train.comm import Comm
 from i2idist.train.settings import Training
 from i2idist.train.trainer import Trainer
 from tests.benchmarks.reference import CycleGANReference, Pix2PixReference, StarGANReference
+from tests.benchmarks.reference_bicyclegan import BicycleGANReference
+from tests.benchmarks.reference_munit import MUNITReference
 
 PAIRS = 7
 
@@ -25,9 +29,9 @@ def _domains(size: int) -> Domains:
     return Domains((Domain("a", 3, size, size), Domain("b", 3, size, size)))
 
 
-def _batches(kind: type[Batch], size: int) -> Iterator[Batch]:
-    a, b = torch.rand(2, 1, 3, size, size) * 2 - 1
-    return (kind(positions=torch.tensor([i]), a=a, b=b) for i in itertools.count())
+def _batches(kind: type[Batch], size: int, batch_size: int = 1) -> Iterator[Batch]:
+    a, b = torch.rand(2, batch_size, 3, size, size) * 2 - 1
+    return (kind(positions=torch.arange(batch_size) + batch_size * i, a=a, b=b) for i in itertools.count())
 
 
 def _trainer(method, precision: str, channels_last: bool, batch_size: int = 1) -> Trainer:
@@ -50,6 +54,31 @@ def _cyclegan(precision: str, channels_last: bool) -> tuple[Callable[[], None], 
     rival = CycleGANReference()
     method = trainer.method
     counts = [sum(p.numel() for p in m.parameters()) for m in (method.G, method.D_X, rival.G, rival.D_X)]
+    assert counts[:2] == counts[2:]
+    batches = _batches(Unpaired, 128)
+    batch = next(batches)
+    return lambda: trainer.step(batches), lambda: rival.step(batch.a, batch.b)
+
+
+def _bicyclegan(precision: str, channels_last: bool) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Batch 2: one sample is encoded."""
+    trainer = _trainer(BicycleGAN(BicycleGANConfig(), _domains(256)), precision, channels_last, batch_size=2)
+    rival = BicycleGANReference()
+    method = trainer.method
+    networks = (method.G, method.E, method.D, rival.G, rival.E, rival.D)
+    counts = [sum(p.numel() for p in network.parameters()) for network in networks]
+    assert counts[:3] == counts[3:]
+    batches = _batches(Paired, 256, 2)
+    batch = next(batches)
+    return lambda: trainer.step(batches), lambda: rival.step(batch.a, batch.b)
+
+
+def _munit(precision: str, channels_last: bool) -> tuple[Callable[[], None], Callable[[], None]]:
+    trainer = _trainer(MUNIT(MUNITConfig(), _domains(128)), precision, channels_last)
+    rival = MUNITReference()
+    method = trainer.method
+    networks = (method.G_1, method.D_1, rival.gen_a, rival.dis_a)
+    counts = [sum(p.numel() for p in network.parameters()) for network in networks]
     assert counts[:2] == counts[2:]
     batches = _batches(Unpaired, 128)
     batch = next(batches)
@@ -99,6 +128,10 @@ def _bare_bfloat16_ratio() -> float:
         ("pix2pix step at 256, batch 1", _pix2pix, "bfloat16", 0.62),
         ("CycleGAN step at 128, 9 blocks, batch 1", _cyclegan, "float32", 1.0),
         ("CycleGAN step at 128, 9 blocks, batch 1", _cyclegan, "bfloat16", 0.62),
+        ("BicycleGAN step at 256, batch 2", _bicyclegan, "float32", 0.9),
+        ("BicycleGAN step at 256, batch 2", _bicyclegan, "bfloat16", 0.62),
+        ("MUNIT step at 128, batch 1", _munit, "float32", 0.9),
+        ("MUNIT step at 128, batch 1", _munit, "bfloat16", 0.62),
         ("StarGAN step at 128, one of D and one of G, batch 4", _stargan, "float32", 1.0),
         ("StarGAN step at 128, one of D and one of G, batch 4", _stargan, "bfloat16", 0.62),
     ],

@@ -221,7 +221,7 @@ def test_the_perceptual_network_comes_from_a_source():
     torch.testing.assert_close(method.vgg.state_dict(), given)
     assert any(key.startswith("vgg.") for key in method.state_dict())
     assert not any(name.startswith("vgg") for player in method.players() for name in player.networks)
-    with pytest.raises(ConfigError, match=r"VGG16's weights.*sources: \{vgg: URI\}"):
+    with pytest.raises(ConfigError, match=r"weights:vgg16.*sources: \{vgg: URI\}"):
         MUNIT.build(config, domains(3), {})
     with pytest.raises(ConfigError, match="sources.vgg, which this configuration has no use for"):
         MUNIT.build(make().config, domains(3), {"vgg": given})

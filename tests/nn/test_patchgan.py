@@ -78,3 +78,9 @@ def works(net, side):
         return net(torch.randn(1, 1, side, 100))[-1].numel() > 0
     except (RuntimeError, ValueError):
         return False
+
+
+def test_coarser_scales_can_be_narrower():
+    net = MultiScalePatchGAN(3, scales=3, width=8, layers=2, norm=InstanceNorm, norm_bias=True, narrowing=True)
+    assert [scale.layers[0].out_channels for scale in net.scales] == [8, 4, 2]
+    assert [logits.shape[1] for logits in net(torch.randn(1, 3, 64, 64))] == [1, 1, 1]

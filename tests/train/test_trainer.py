@@ -60,6 +60,31 @@ def test_two_backwards_with_different_networks_add_up_before_one_step():
     assert trainer.method.first.w.item() == pytest.approx(0.5 - 0.1, abs=1e-6)  # Adam's first step is lr x sign
 
 
+def test_networks_that_no_backward_names_stay_as_they_are():
+    """Adam's momentum would move them, were their gradient taken for zero."""
+    trainer, gradients = _trainer(second_again=True)
+    trainer.step(_stream())
+    assert [(name, list(g)) for name, g in gradients[1:]] == [
+        ("maps", ["first.w", "second.w"]),
+        ("maps_2", ["second.w"]),
+    ]
+    without, _ = _trainer()
+    without.step(_stream())
+    assert trainer.method.first.w.item() == without.method.first.w.item()
+    assert trainer.method.second.w.item() != without.method.second.w.item()
+
+
+@pytest.mark.parametrize(("clip_norm", "shrinks"), [(0.5, True), (100.0, False)])
+def test_a_gradient_longer_than_the_clip_is_scaled_to_it(clip_norm, shrinks):
+    trainer, gradients = _trainer(clip_norm=clip_norm)
+    trainer.step(_stream())
+    whole = _by_hand()
+    norm = (whole["first.w"] ** 2 + whole["second.w"] ** 2) ** 0.5
+    assert clip_norm < norm if shrinks else clip_norm > norm
+    scale = clip_norm / norm if shrinks else 1.0
+    assert gradients[1][1] == pytest.approx({name: g * scale for name, g in whole.items()}, rel=1e-5)
+
+
 def test_weights_scale_terms_and_terms_are_logged_unweighted():
     trainer, gradients = _trainer(lambda_fit=10.0)
     trainer.step(_stream())

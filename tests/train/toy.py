@@ -24,6 +24,8 @@ class Config:
     critic_repeat: int = 1
     critic_every: int = 1
     stages: bool = False
+    clip_norm: float | None = None
+    second_again: bool = False
     blow_up_at: int | None = None
     seen: list[Any] = field(default_factory=list)
 
@@ -41,12 +43,14 @@ class Toy(Method):
         return Paired
 
     def players(self) -> tuple[Player, ...]:
+        adam = Adam(lr=0.1, clip_norm=self.config.clip_norm)
         return (
-            Player(name="maps", networks=("first", "second"), optimizer=Adam(lr=0.1), ema=True),
+            Player(name="maps", networks=("first", "second"), optimizer=adam, ema=True),
             Player(name="critic", networks=("critic",), optimizer=Adam(lr=0.1)),
         )
 
     def updates(self) -> tuple[Update, ...]:
+        again = Update(player="maps", backward=(Backward(self.only_second, ("second",)),))
         return (
             Update(
                 player="critic",
@@ -58,6 +62,7 @@ class Toy(Method):
                 player="maps",
                 backward=(Backward(self.both, ("first", "second")), Backward(self.only_second, ("second",))),
             ),
+            *([again] if self.config.second_again else []),
         )
 
     def stages(self) -> tuple[Stage, ...]:

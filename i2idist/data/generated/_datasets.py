@@ -176,7 +176,7 @@ GENERATED: dict[str, Generator] = {
     "textures": Generator(
         summary="handbags, colour x texture, unpaired: what is to change in translation tied to what is not, 10 to 1",
         role="unpaired",
-        counts={"train": 2000, "val": 200, "test": 400},
+        counts={"train": 1100, "val": 110, "test": 220},
         labels=lambda parameters: _LABELS[parameters.choices["label"]],
         revision=1,
         samples=_texture_samples,
