@@ -61,10 +61,8 @@ def test_trials_are_nested_and_the_study_holds_plots_and_recipes(tracked, root, 
     number = min(summary.best)
     promoted = promote("tiny", trial=number, root=root)
     assert promoted.result.images == 48
-    assert (
-        RunFolder(root, f"tiny-best-{number}").experiment().method.config.lambda_l1
-        == found.trials[number].params[LAMBDA]
-    )
+    trained = RunFolder(root, f"tiny-best-{number}").experiment()
+    assert trained.method.config.lambda_l1 == found.trials[number].params[LAMBDA]
     assert resolve("models:/tiny@candidate", uri=uri).version == promoted.version
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     translator = i2idist.load("models:/tiny@candidate")
