@@ -69,7 +69,7 @@ def _value(place: int, sign: int, trial: FrozenTrial) -> float:
 
 
 def _draw(function: str, study: optuna.Study, drawn: ModuleType, **options: Any) -> Any:
-    return vars(drawn)[function](study, **options)
+    return getattr(drawn, function)(study, **options)  # Optuna loads the module when it is asked
 
 
 def _picture(plot: Plot, path: Path) -> str:
