@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -97,7 +97,7 @@ def _study(name: str, storage: str | None, root: str | None) -> Any:
     return load(url, name)
 
 
-def _print(rows: list[Mapping[str, Any]]) -> None:
+def _print(rows: Sequence[Mapping[str, Any]]) -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row if any(each.get(key) is not None for each in rows)))
     table = Table(*(Column(column.removeprefix("param "), overflow="fold") for column in columns), box=None)
     for row in rows:

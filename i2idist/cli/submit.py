@@ -22,6 +22,7 @@ VERBS = {
     "resume": "i2idist.cli.verbs:resume",
     "translate": "i2idist.cli.verbs:translate",
     "evaluate": "i2idist.cli.verbs:evaluate",
+    "tune run": "i2idist.cli.verbs:tune",
     "data pack": "i2idist.cli.verbs:data_pack",
 }
 """What can be submitted, and what checks it and makes it ready to travel."""

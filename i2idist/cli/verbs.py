@@ -17,7 +17,7 @@ from i2idist.catalog.places import is_place, place
 from i2idist.errors import DataError, StorageError, TrackingError
 from i2idist.experiment import Experiment, Source, from_dict, read_experiment
 from i2idist.launch.head import is_loopback
-from i2idist.launch.run_folder import RunFolder, minted_name, runs_root
+from i2idist.launch.run_folder import RunFolder, check_name, minted_name, runs_root
 from i2idist.launch.runs import check_launch
 from i2idist.launch.sources import is_named
 from i2idist.launch.submission import EXPERIMENT_FILE, absolute_database
@@ -218,3 +218,26 @@ def data_pack(values: Values, client: Client) -> Prepared:
             check_place(travels["dest"])
             read_layout(travels["src"], values["layout"], labels=label_names(values["labels"]), crop=values["crop"])
     return Prepared(name=minted_name(f"pack-{Path(travels['dest']).name}"), values=travels, root=client.root(None))
+
+
+def tune(values: Values, client: Client) -> Prepared:
+    """`i2idist tune run`: the search is read there again, from the same place."""
+    from i2idist.tuning import read_search, searches
+    from i2idist.tuning.storage import storage_url
+
+    texts = list(values["overrides"] or ())
+    overrides = parse_overrides(texts) | ({"tracking.offline": True} if values["offline"] else {})
+    changed = {key: values[key] for key in ("trials", "hours", "concurrency")}
+    search = read_search(values["search"], overrides, **changed)
+    for key in _PLACES:
+        if isinstance(overrides.get(key), str):
+            text = f"{key}={client.place(overrides[key], key)}"
+            texts = [text if given.startswith(f"{key}=") else given for given in texts]
+    root = client.root(values["root"])
+    name = values["study"] or search.name
+    check_name(f"{name}-t0-s0")
+    storage = client.database(storage_url(values["storage"], root), "the study storage")
+    travels = {**values, "overrides": texts, "study": name, "storage": storage, "root": root}
+    if values["search"] not in searches():
+        travels["search"] = client.place(values["search"], "the search")
+    return Prepared(name=name, values=travels, root=root)

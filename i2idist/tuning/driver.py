@@ -401,13 +401,19 @@ def _end(board: Board, url: str, notes: _Notes, say: Say) -> Summary:
     study, search = board.study, board.search
     found = counts(study, search.budget)
     front = {trial.number: described(study, trial) for trial in best(study)}
-    over = is_over(board.trials(), search.budget)
+    if notes.run_id:
+        is_done = is_over(board.trials(), search.budget)
+        with tempfile.TemporaryDirectory(prefix="i2idist-") as name:
+            say("Drawing the study's plots ...")
+            write_files(study, Path(name))
+            notes.finish("FINISHED" if is_done else "RUNNING", found, Path(name), _note(board, front, notes.run_id))
+    return Summary(study=study.study_name, storage=url, counts=found, best=front, mlflow_run_id=notes.run_id)
+
+
+def _note(board: Board, front: dict[int, str], run_id: str) -> str:
+    """The description of the study's MLflow run, Markdown."""
+    study, search = board.study, board.search
     head = f"Search **{search.name}** around `{search.recipe}`: `i2idist studies show {study.study_name}`."
     listed = "\n".join(f"- trial {number}: {text}" for number, text in front.items())
-    pictures = f"![front](get-artifact?path=front.png&run_uuid={notes.run_id})" if len(study.directions) > 1 else ""
-    with tempfile.TemporaryDirectory(prefix="i2idist-") as name:
-        say("Drawing the study's plots ...")
-        write_files(study, Path(name))
-        note = f"{head}\n\nBest:\n\n{listed}\n\n{pictures}"
-        notes.finish("FINISHED" if over else "RUNNING", found, Path(name), note)
-    return Summary(study=study.study_name, storage=url, counts=found, best=front, mlflow_run_id=notes.run_id)
+    picture = "front.png" if len(study.directions) > 1 else "history.png"
+    return f"{head}\n\nBest:\n\n{listed}\n\n![{picture}](get-artifact?path={picture}&run_uuid={run_id})"

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import optuna
 from optuna import visualization
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 PAGE = "plots.html"
 _INCHES = (8.0, 5.0)
 _DPI = 110
 
-Plot = Callable[[Any], Any]
+Plot = Callable[[ModuleType], Any]
 """Draws by `optuna.visualization`, or by its `matplotlib`: they have the same functions."""
 
 
@@ -26,8 +28,8 @@ def write_plots(study: optuna.Study, folder: Path) -> list[str]:
     if not wanted:
         return []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator computes", category=UserWarning)
+        warnings.filterwarnings("ignore", module=r"optuna\.")  # experimental; few trials; a single point
+        warnings.filterwarnings("ignore", message="PedAnova|Target and region|Some regimes|Attempting to set identical")
         names = [_picture(plot, folder / f"{name}.png") for name, plot in wanted]
         return [*names, _page(study.study_name, wanted, folder / PAGE)]
 
@@ -37,30 +39,37 @@ def _plots(study: optuna.Study) -> Iterator[tuple[str, Plot]]:
     if not complete:
         return
     metrics = study.metric_names or [str(place) for place in range(len(study.directions))]
-    several = len(metrics) > 1
     differing = len({tuple(trial.params.values()) for trial in complete}) > 1
     for place, metric in enumerate(metrics):
-        stem = f"-{_plain(metric)}" if several else ""
-        of: dict[str, Any] = {"target_name": metric}
-        low = dict(of)  # Optuna asks which keys matter for low values
-        if several:
-            sign = -1 if study.directions[place] == StudyDirection.MAXIMIZE else 1
-            of["target"] = lambda trial, place=place: trial.values[place]
-            low["target"] = lambda trial, place=place, sign=sign: sign * trial.values[place]
-        yield f"history{stem}", lambda v, of=of: v.plot_optimization_history(study, **of)
-        yield f"slice{stem}", lambda v, of=of: v.plot_slice(study, **of)
+        stem = f"-{metric.replace('/', '-').replace(':', '-')}" if len(metrics) > 1 else ""
+        of, low = _target(study, place, metric)
+        yield f"history{stem}", partial(_draw, "plot_optimization_history", study, **of)
+        yield f"slice{stem}", partial(_draw, "plot_slice", study, **of)
         if differing:
-            yield f"importances{stem}", lambda v, low=low: v.plot_param_importances(study, **low)
-            yield f"parallel{stem}", lambda v, of=of: v.plot_parallel_coordinate(study, **of)
+            yield f"importances{stem}", partial(_draw, "plot_param_importances", study, **low)
+            yield f"parallel{stem}", partial(_draw, "plot_parallel_coordinate", study, **of)
     if len(metrics) in (2, 3):
-        yield "front", lambda v: v.plot_pareto_front(study)
+        yield "front", partial(_draw, "plot_pareto_front", study)
     if any(trial.intermediate_values for trial in complete):
-        yield "evaluations", lambda v: v.plot_intermediate_values(study)
-    yield "timeline", lambda v: v.plot_timeline(study)
+        yield "evaluations", partial(_draw, "plot_intermediate_values", study)
+    yield "timeline", partial(_draw, "plot_timeline", study)
 
 
-def _plain(metric: str) -> str:
-    return metric.replace("/", "-").replace(":", "-")
+def _target(study: optuna.Study, place: int, metric: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Which objective is drawn; and for importances, which Optuna tells for low values, the same with its sign."""
+    of: dict[str, Any] = {"target_name": metric}
+    if len(study.directions) == 1:
+        return of, of
+    sign = -1 if study.directions[place] == StudyDirection.MAXIMIZE else 1
+    return {**of, "target": partial(_value, place, 1)}, {**of, "target": partial(_value, place, sign)}
+
+
+def _value(place: int, sign: int, trial: FrozenTrial) -> float:
+    return sign * float(trial.values[place])
+
+
+def _draw(function: str, study: optuna.Study, drawn: ModuleType, **options: Any) -> Any:
+    return getattr(drawn, function)(study, **options)  # Optuna loads the module when it is asked
 
 
 def _picture(plot: Plot, path: Path) -> str:
@@ -71,8 +80,7 @@ def _picture(plot: Plot, path: Path) -> str:
     from optuna.visualization import matplotlib as drawn
 
     found = plot(drawn)
-    axes = found.flat[0] if hasattr(found, "flat") else found
-    figure = axes.figure
+    figure = (found.flat[0] if hasattr(found, "flat") else found).figure
     figure.set_size_inches(*_INCHES)
     figure.savefig(path, dpi=_DPI, bbox_inches="tight")
     pyplot.close(figure)
@@ -85,8 +93,6 @@ def _page(title: str, wanted: list[tuple[str, Plot]], path: Path) -> str:
         plot(visualization).to_html(full_html=False, include_plotlyjs=number == 0, default_height="520px")
         for number, (_, plot) in enumerate(wanted)
     ]
-    body = "\n".join(parts)
-    path.write_text(
-        f'<!doctype html><html><head><meta charset="utf-8"><title>{title}</title></head><body>\n{body}\n</body></html>'
-    )
+    head = f'<!doctype html><html><head><meta charset="utf-8"><title>{title}</title></head>'
+    path.write_text(f"{head}<body>\n{''.join(parts)}\n</body></html>")
     return path.name

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,7 @@ def listed(url: str) -> list[dict[str, Any]]:
     return rows
 
 
-def table(rows: list[Mapping[str, Any]]) -> str:
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as CSV."""
     columns = list(dict.fromkeys(key for each in rows for key in each))
     text = io.StringIO()

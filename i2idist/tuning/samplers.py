@@ -21,19 +21,31 @@ def make_sampler(settings: Sampler, trials: int) -> BaseSampler:
         trials: in the study already; with a seed, a driver that starts again draws other points than before.
     """
     options: dict[str, Any] = {"seed": None if settings.seed is None else settings.seed + 1009 * trials}
-    startup, population = settings.startup_trials, settings.population_size
+    for name, value in _OPTIONS[settings.name].items():
+        if getattr(settings, value) is not None:
+            options[name] = getattr(settings, value)
     match settings.name:
         case "tpe":
-            return TPESampler(**options, **({} if startup is None else {"n_startup_trials": startup}))
+            return TPESampler(**options)
         case "cmaes":
-            options |= {} if startup is None else {"n_startup_trials": startup}
-            return CmaEsSampler(**options, popsize=population, warn_independent_sampling=False)
+            return CmaEsSampler(**options, warn_independent_sampling=False)
         case "nsga2":
-            return NSGAIISampler(**options, **({} if population is None else {"population_size": population}))
+            return NSGAIISampler(**options)
         case "nsga3":
-            return NSGAIIISampler(**options, **({} if population is None else {"population_size": population}))
+            return NSGAIIISampler(**options)
         case "random" | "grid":
             return RandomSampler(**options)
+
+
+_OPTIONS = {
+    "tpe": {"n_startup_trials": "startup_trials"},
+    "cmaes": {"n_startup_trials": "startup_trials", "popsize": "population_size"},
+    "nsga2": {"population_size": "population_size"},
+    "nsga3": {"population_size": "population_size"},
+    "random": {},
+    "grid": {},
+}
+"""Optuna's names of a sampler's options, and ours."""
 
 
 def make_pruner(settings: Pruner, evaluations: int) -> BasePruner:

@@ -28,7 +28,7 @@ from i2idist.errors import ConfigError
 from i2idist.experiment import Experiment, flatten, from_dict, may_change
 from i2idist.recipe import override, read_mapping, read_recipe, shipped
 from i2idist.tuning.objectives import Constraint, Objective, check_metrics
-from i2idist.tuning.space import Parameter, Params, Space, check_point, check_space, examples, points
+from i2idist.tuning.space import Parameter, Params, Space, check_point, check_space, examples, points, spread
 from i2idist.typed import Check
 
 FORMAT_VERSION = 1
@@ -137,7 +137,7 @@ class Search:
             number: for messages.
             seed: which of its runs, from 0.
         """
-        values = {**self.trial, **params}
+        values = {**self.trial, **spread(self.space, params)}
         where = self.recipe if number is None else f"trial {number}"
         found = from_dict(override(self.base, values), where, values)
         protocols = [metric.protocol for metric in (*self.objectives, *self.constraints) if metric.protocol]
@@ -151,7 +151,8 @@ class Search:
 
     def recipe_of(self, params: Mapping[str, Any]) -> Experiment:
         """The experiment of a point at the base's own length: a recipe for `i2idist train`."""
-        return from_dict(override(self.base, params), self.recipe, params)
+        values = spread(self.space, params)
+        return from_dict(override(self.base, values), self.recipe, values)
 
 
 def from_definition(found: Mapping[str, Any], where: str) -> Search:

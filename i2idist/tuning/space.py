@@ -29,6 +29,7 @@ class Parameter:
         choices: the values of a categorical.
         when: the key is searched only while these keys, which come before it, have this value, or one of these values;
             otherwise the recipe's own value stays.
+        also: other keys that take the same value.
     """
 
     type: Literal["float", "int", "categorical"]
@@ -38,6 +39,7 @@ class Parameter:
     step: float | None = None
     choices: tuple[bool | int | float | str | None, ...] = ()
     when: Mapping[str, Any] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what can't be drawn from.
@@ -142,9 +144,15 @@ def check_space(space: Space, where: str) -> None:
     if not space:
         raise ConfigError(f"{where}: 'space' is empty: give at least one key a range.")
     before: dict[str, Parameter] = {}
+    seen = set(space)
     for key, parameter in space.items():
-        if any(key == fixed or (fixed.endswith(".") and key.startswith(fixed)) for fixed in FIXED):
-            raise ConfigError(f"{where}: 'space.{key}' can't be searched: the search itself sets {key}.")
+        for each in (key, *parameter.also):
+            if any(each == fixed or (fixed.endswith(".") and each.startswith(fixed)) for fixed in FIXED):
+                raise ConfigError(f"{where}: 'space.{key}' can't be searched: the search itself sets {each}.")
+        for twin in parameter.also:
+            if twin in seen:
+                raise ConfigError(f"{where}: 'space.{key}.also' names '{twin}', which is searched already.")
+            seen.add(twin)
         for other, wanted in parameter.when.items():
             _check_condition(f"{where}: 'space.{key}.when'", other, wanted, before)
         before[key] = parameter
@@ -156,6 +164,14 @@ def _check_condition(place: str, other: str, wanted: Any, before: Space) -> None
     for value in as_list(wanted):
         if not before[other].holds(value):
             raise ConfigError(f"{place} asks for {other} = {value!r}, which it never is.")
+
+
+def spread(space: Space, params: Mapping[str, Any]) -> Params:
+    """A point with the values of the keys that follow others."""
+    found = dict(params)
+    for key, value in params.items():
+        found |= dict.fromkeys(space[key].also, value)
+    return found
 
 
 def check_point(space: Space, point: Mapping[str, Any], place: str) -> None:

@@ -65,7 +65,18 @@ def test_a_grid_is_every_point_whose_conditions_hold(search_file):
     assert search.starting() == [{layers: 1}, *({layers: 2, LAMBDA: value} for value in (0.0, 0.5, 1.0))]
 
 
+def test_keys_can_follow_another(search_file):
+    search = read_search(search_file(space={LAMBDA: float_range(also=["method.lr"])}))
+    assert vars(search.experiment({LAMBDA: 7.0}).method.config).items() >= {"lambda_l1": 7.0, "lr": 7.0}.items()
+    assert search.recipe_of({LAMBDA: 7.0}).method.config.lr == 7.0
+
+
 BAD = {
+    "a key that follows itself": ({"space": {LAMBDA: float_range(also=[LAMBDA])}}, "which is searched already"),
+    "a key that follows and isn't known": (
+        {"space": {LAMBDA: float_range(also=["method.lambda_l2"])}},
+        "'method.lambda_l2' is no known key",
+    ),
     "an unknown key of the recipe": (
         {"space": {"method.lambda_11": float_range()}},
         r"'space.method.lambda_11' = 1.0 can't be used: .*Did you mean 'method.lambda_l1'",
