@@ -231,3 +231,15 @@ def test_where_the_catalog_is(tmp_path, monkeypatch):
     assert exists(default_url())
     monkeypatch.setenv("I2IDIST_CATALOG", "postgresql://h/x")
     assert default_url("s3://team/runs") == "postgresql://h/x"
+
+
+def test_a_value_is_noted_once_a_name_and_model_and_renewed(catalog):
+    about = {"model": "models:/m/1", "model_version": "1", "dataset_url": "/d", "dataset_digest": "d" * 64}
+    for value in (0.1, 0.3):
+        catalog.record_evaluation("fid/x", value, None, None, weights_sha256="a" * 64, **about)
+    catalog.record_evaluation("fid/x", 1.0, 0.5, 1.5, weights_sha256="b" * 64, **{**about, "model": "/other"})
+    newest, first = catalog.evaluations()
+    assert (newest.model, newest.value, newest.low, newest.high) == ("/other", 1.0, 0.5, 1.5)
+    assert (first.value, first.low) == (0.3, None)
+    assert [row.value for row in catalog.find("fid/x")] == [1.0, 0.3]
+    assert [row.value for row in catalog.find("models:/m/1")] == [0.3]
