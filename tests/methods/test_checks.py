@@ -1,8 +1,9 @@
 import pytest
 
-from i2idist.errors import SizeError
+from i2idist.errors import ConfigError, SizeError
 from i2idist.method import Domain, Domains
 from i2idist.methods import METHODS, load_method
+from i2idist.methods.checks import check_sources
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -14,3 +15,14 @@ def test_domains_of_different_size_are_refused_before_training(name, size):
     for config in method.tiny().values():
         with pytest.raises(SizeError, match=complaint):
             method(config, domains)
+
+
+def test_sources_are_those_that_the_configuration_needs():
+    needed = {"extractor": "a semantic extractor"}
+    check_sources({"extractor": {}}, needed)
+    check_sources(None, needed)  # a checkpoint follows
+    check_sources({}, {})
+    with pytest.raises(ConfigError, match="starts from a semantic extractor: .* `sources: {extractor: URI}`"):
+        check_sources({}, needed)
+    with pytest.raises(ConfigError, match="sources.vgg, which this configuration has no use for"):
+        check_sources({"extractor": {}, "vgg": {}}, needed)
