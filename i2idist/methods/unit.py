@@ -46,7 +46,7 @@ from i2idist.methods.checks import check_at_least, check_choice, check_equal_siz
 from i2idist.nn.adain import ContentEncoder
 from i2idist.nn.init import init_normal
 from i2idist.nn.patchgan import MultiScale, StridedPatchGAN, check_strided_patches
-from i2idist.nn.vae import PlainDecoder, back_end, discriminator, front_end, leaky_blocks
+from i2idist.nn.vae import back_end, discriminator, front_end, leaky_blocks, plain_decoder
 from i2idist.randomness import Noise, content_keys
 
 
@@ -159,7 +159,7 @@ class UNIT(Method):
     def _make_generator(self, domain: Domain) -> nn.Module:
         config = self.config
         if config.networks == "public":
-            return PlainDecoder(domain.channels, width=config.width, ups=2, blocks=config.blocks)
+            return plain_decoder(domain.channels, width=config.width, ups=2, blocks=config.blocks)
         own = leaky_blocks(4 * config.width, config.blocks - config.shared_layers)
         return nn.Sequential(own, back_end(domain.channels, config.width))
 

@@ -131,12 +131,7 @@ class AdaINDecoder(nn.Module):
         channels = width * 2**ups
         self.affine_size = 4 * channels * blocks
         self.blocks = nn.ModuleList(AdaINBlock(channels) for _ in range(blocks))
-        parts: list[nn.Module] = []
-        for level in reversed(range(ups)):
-            target = width * 2**level
-            parts += [nn.Upsample(scale_factor=2), ReflectConv(2 * target, target, 5), LayerNorm(target)]
-            parts.append(nn.ReLU(inplace=True))
-        self.up = nn.Sequential(*parts, ReflectConv(width, out_channels, 7))
+        self.up = doublings(out_channels, width, ups)
 
     def forward(self, content: Tensor, affine: Tensor) -> Tensor:
         """(N, width * 2^ups, h, w), (N, affine_size) -> (N, out_channels, h * 2^ups, w * 2^ups) in [-1, 1]."""
@@ -144,6 +139,16 @@ class AdaINDecoder(nn.Module):
         for block, part in zip(self.blocks, affine.chunk(len(self.blocks), dim=1), strict=True):
             h = block(h, part)
         return torch.tanh(self.up(h))
+
+
+def doublings(out_channels: int, width: int, ups: int) -> nn.Sequential:
+    """From content to an image before its tanh: (N, width * 2^ups, h, w) -> (N, out_channels, h * 2^ups, w * 2^ups)."""
+    parts: list[nn.Module] = []
+    for level in reversed(range(ups)):
+        target = width * 2**level
+        parts += [nn.Upsample(scale_factor=2), ReflectConv(2 * target, target, 5), LayerNorm(target)]
+        parts.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*parts, ReflectConv(width, out_channels, 7))
 
 
 def style_mlp(code_dim: int, hidden: int, outputs: int) -> nn.Sequential:

@@ -119,7 +119,11 @@ class UnpoolingDecoder(nn.Module):
             h = block(h, twice)
         places = content.indices[::-1]
         for level, conv in enumerate(self.convs):
-            h = functional.max_unpool2d(h, places[level], 2) if places else functional.interpolate(h, scale_factor=2)
+            h = (
+                functional.max_unpool2d(h, places[level], (2, 2))
+                if places
+                else functional.interpolate(h, scale_factor=2)
+            )
             h = conv(h)
             if level < len(self.norms):
                 h = functional.relu(self.norms[level](h))

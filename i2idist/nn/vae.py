@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from i2idist.nn.adain import LayerNorm
+from i2idist.nn.adain import doublings
 from i2idist.nn.norm import InstanceNorm
 from i2idist.nn.resnet import ReflectConv, ResidualBlock
 
@@ -67,23 +66,13 @@ def discriminator(in_channels: int, width: int, layers: int) -> nn.Sequential:
     return nn.Sequential(*strided_layers(in_channels, width, layers), nn.Conv2d(width * 2 ** (layers - 1), 1, 1))
 
 
-class PlainDecoder(nn.Module):
-    """The generator of UNIT's public code: MUNIT's decoder with plain instance norm in its residual blocks."""
+def plain_decoder(out_channels: int, *, width: int, ups: int, blocks: int) -> nn.Sequential:
+    """The generator of UNIT's public code: MUNIT's decoder with plain instance norm in its residual blocks.
 
-    def __init__(self, out_channels: int, *, width: int, ups: int, blocks: int) -> None:
-        """Make the network; `width` channels at full resolution, `ups` doublings."""
-        super().__init__()
-        self.blocks = nn.Sequential(*(ResidualBlock(width * 2**ups) for _ in range(blocks)))
-        parts: list[nn.Module] = []
-        for level in reversed(range(ups)):
-            target = width * 2**level
-            parts += [nn.Upsample(scale_factor=2), ReflectConv(2 * target, target, 5), LayerNorm(target)]
-            parts.append(nn.ReLU(inplace=True))
-        self.up = nn.Sequential(*parts, ReflectConv(width, out_channels, 7))
-
-    def forward(self, content: Tensor) -> Tensor:
-        """(N, width * 2^ups, h, w) -> (N, out_channels, h * 2^ups, w * 2^ups) in [-1, 1]."""
-        return torch.tanh(self.up(self.blocks(content)))
+    `width` channels at full resolution: (N, width * 2^ups, h, w) -> (N, out_channels, h * 2^ups, w * 2^ups) in [-1, 1].
+    """
+    content = (ResidualBlock(width * 2**ups) for _ in range(blocks))
+    return nn.Sequential(*content, *doublings(out_channels, width, ups), nn.Tanh())
 
 
 def _normed(conv: nn.Conv2d | nn.ConvTranspose2d) -> tuple[nn.Module, ...]:

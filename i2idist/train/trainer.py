@@ -30,7 +30,8 @@ class Trainer:
         images: samples drawn so far by all workers together.
         batches: global batches drawn so far; batch number `batches` comes next.
         steps: training steps taken.
-        terms: the latest step's terms, by `update/term`: this worker's contribution to the global value.
+        terms: the latest step's terms, by `update/term`: this worker's contribution to the global value. Of an update
+            that is repeated, the last one's.
     """
 
     def __init__(
@@ -189,6 +190,7 @@ class Trainer:
         parameters = _parameters(self.method, tuple({n: None for b in backwards for n in b.networks}))
         for parameter in self._parameters[update.player].values():
             parameter.grad = None
+        self.terms = {key: value for key, value in self.terms.items() if not key.startswith(f"{name}/")}
         for step in steps:
             step.begin(name)
             for backward in backwards:

@@ -15,12 +15,14 @@ from i2idist.methods.cyclegan import CycleGAN, CycleGANConfig
 from i2idist.methods.munit import MUNIT, MUNITConfig
 from i2idist.methods.pix2pix import Pix2Pix, Pix2PixConfig
 from i2idist.methods.stargan import StarGAN, StarGANConfig
+from i2idist.methods.unit import UNIT, UNITConfig
 from i2idist.train.comm import Comm
 from i2idist.train.settings import Training
 from i2idist.train.trainer import Trainer
 from tests.benchmarks.reference import CycleGANReference, Pix2PixReference, StarGANReference
 from tests.benchmarks.reference_bicyclegan import BicycleGANReference
 from tests.benchmarks.reference_munit import MUNITReference
+from tests.benchmarks.reference_unit import UNITReference
 
 PAIRS = 7
 
@@ -85,6 +87,31 @@ def _munit(precision: str, channels_last: bool) -> tuple[Callable[[], None], Cal
     return lambda: trainer.step(batches), lambda: rival.step(batch.a, batch.b)
 
 
+def _unit(precision: str, channels_last: bool) -> tuple[Callable[[], None], Callable[[], None]]:
+    """The public code's networks and loss."""
+    config = UNITConfig(
+        networks="public",
+        gan="least_squares",
+        shared_layers=0,
+        lambda_gan=1.0,
+        lambda_kl=0.0,
+        lambda_recon=10.0,
+        lambda_cycle_kl=0.02,
+        lambda_cycle=10.0,
+        discriminator_layers=4,
+        weight_decay=1e-4,
+    )
+    trainer = _trainer(UNIT(config, _domains(128)), precision, channels_last)
+    rival = UNITReference()
+    method = trainer.method
+    networks = (method.E_L1, method.G_L1, method.D_1, rival.gen_a.encoder, rival.gen_a.decoder, rival.dis_a)
+    counts = [sum(p.numel() for p in network.parameters()) for network in networks]
+    assert counts[:3] == counts[3:]
+    batches = _batches(Unpaired, 128)
+    batch = next(batches)
+    return lambda: trainer.step(batches), lambda: rival.step(batch.a, batch.b)
+
+
 def _stargan(precision: str, channels_last: bool) -> tuple[Callable[[], None], Callable[[], None]]:
     """Batch 4, five attributes; one step of D and one of G."""
     names, batch_size = ("a", "b", "c", "d", "e"), 4
@@ -132,6 +159,8 @@ def _bare_bfloat16_ratio() -> float:
         ("BicycleGAN step at 256, batch 2", _bicyclegan, "bfloat16", 0.62),
         ("MUNIT step at 128, batch 1", _munit, "float32", 0.9),
         ("MUNIT step at 128, batch 1", _munit, "bfloat16", 0.62),
+        ("UNIT step at 128, batch 1", _unit, "float32", 0.9),
+        ("UNIT step at 128, batch 1", _unit, "bfloat16", 0.62),
         ("StarGAN step at 128, one of D and one of G, batch 4", _stargan, "float32", 1.0),
         ("StarGAN step at 128, one of D and one of G, batch 4", _stargan, "bfloat16", 0.62),
     ],

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from i2idist import storage
-from i2idist.data.batches import Images, Labelled, Paired, Unpaired
+from i2idist.data.batches import Images, Labelled, Paired, SourceLabelled, Unpaired
+from i2idist.data.generated import resolve
+from i2idist.data.labelled import read_labelled
 from i2idist.data.pack import Sample, pack
 from i2idist.data.reader import DataSettings, Reader
 from i2idist.errors import ConfigError, DataError, SampleError, ShardError, StorageError
@@ -447,3 +449,22 @@ def test_labels_are_those_of_the_samples_drawn(tmp_path):
     batch = joined(take(reader(tmp_path / "d", Labelled, domains=("a",)), 5))
     label_of = {unit(picture(n, 1)).numpy().tobytes(): n % 3 for n in range(20)}
     assert [label_of[x.numpy().tobytes()] for x in batch.x] == batch.y.tolist()
+
+
+def test_source_labelled_batches_have_the_classes_of_the_first_domain(tmp_path):
+    """Turned round, those of the other one; labels come in the samples' order."""
+    url = resolve("generated:digits?size=16&train=8&val=0&test=0", str(tmp_path))
+    common = {"batch_size": 8, "group_size": 1, "rank": 0, "world_size": 1, "seed": 0}
+    for domains in (("a", "b"), ("b", "a")):
+        reader = Reader(DataSettings(url=url, domains=domains), role=SourceLabelled, **common)
+        batch = next(reader.epoch())
+        reader.close()
+        want = read_labelled(DataSettings(url=url), domains[0], "train")
+        assert torch.equal(batch.a, want.x)
+        assert torch.equal(batch.y, want.y)
+
+
+def test_source_labelled_batches_need_labels(tmp_path):
+    url = resolve("generated:maps?size=16&train=8&val=0&test=0", str(tmp_path))
+    with pytest.raises(ConfigError, match="has no labels"):
+        Reader(DataSettings(url=url), role=SourceLabelled, batch_size=8, group_size=1, rank=0, world_size=1, seed=0)

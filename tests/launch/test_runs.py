@@ -232,6 +232,7 @@ def test_nothing_is_created_for_what_cannot_run(tiny, root):
         (SizeError, {"data.size": [16, 20]}, "16x20"),
         (ConfigError, {"data.split": "tain"}, "Did you mean 'train'"),
         (ConfigError, {"method": "segan", "data.url": "generated:digit"}, "Did you mean 'digits'"),
+        (ConfigError, {"method": {"name": "munit", "lambda_vgg": 1.0}}, "starts from VGG16 .*sources: {vgg: URI}"),
     ]
     for kind, overrides, message in cases:
         with pytest.raises(kind, match=message):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn.functional import softplus
 
 from i2idist.data.batches import Paired, Unpaired
 from i2idist.errors import ConfigError, SizeError
@@ -83,10 +84,10 @@ def test_on_drit_each_direction_has_two_outputs_kept_apart():
     )
     z = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
     terms = method.drawn_terms(flat(0.0, 0.5), flat(0.25, 0.0), z)
-    softplus = torch.nn.functional.softplus(-torch.tensor([0.0, 0.5, 0.25, 0.0], dtype=torch.float64))
+    deceived = softplus(-torch.tensor([0.0, 0.5, 0.25, 0.0], dtype=torch.float64))
     close(
         terms,
-        gan_drawn=(2 * (softplus[:2] + softplus[2:])).tolist(),
+        gan_drawn=(2 * (deceived[:2] + deceived[2:])).tolist(),
         latent=[1.0 + 0.75],
         mode_seeking=[1 / (0.25 + 1e-5) + 1 / (0.125 + 1e-5)],
     )
@@ -98,7 +99,11 @@ def test_on_drit_two_attributes_are_drawn_for_each_image():
     step = step_of(batch)
     step.begin("content_discriminator")
     method.content_discriminator_terms(step)
-    method.discriminator_terms(step)
+    terms = method.discriminator_terms(step)
+    first, second = step.shared.made_a.drawn.chunk(2)
+    judged = [2 * softplus(-s) for s in method.D2["a"](batch.a[1::2])]
+    judged += [softplus(s) for fake in (first, second) for s in method.D2["a"](fake)]
+    torch.testing.assert_close(terms["D2_a"], sum(s.mean((1, 2, 3)) for s in judged))
     assert step.shared.z.unique(dim=0).shape == (4, method.code_dim)
     assert step.shared.made_a.drawn.shape == (4, 1, 16, 16)
     assert list(method.joint_terms(step))[-3:] == ["gan_drawn", "latent", "mode_seeking"]

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from i2idist.errors import ConfigError, SizeError
-from i2idist.methods.sdit import SDIT, ConditionalBlock
+from i2idist.methods.sdit import SDIT
+from i2idist.methods.sdit.networks import ConditionalBlock
 from i2idist.nn.labelled import Judgement
 from i2idist.train.comm import Comm
 from i2idist.train.settings import Training
@@ -104,7 +105,7 @@ def test_networks_are_as_large_as_published():
     down = 8 * 64 * 49 + 2 * 64 + 64 * 128 * 16 + 2 * 128 + 128 * 256 * 16 + 2 * 256
     up = 256 * 128 * 16 + 2 * 128 + 128 * 64 * 16 + 2 * 64 + 64 * 3 * 49
     content, attention = 4 * block + 2 * (block + 4 * 256), 6 * (block + 4 * 256) + 256 * 9 + 1
-    assert [layer.out_features for layer in method.M if isinstance(layer, nn.Linear)] == [256, 4096]
+    assert [layer.out_features for layer in method.M.layers if isinstance(layer, nn.Linear)] == [256, 4096]
     assert counts == {
         "D": 44_909_776,
         "E": down + 6 * (block + 4 * 256),
@@ -119,7 +120,7 @@ def test_networks_are_as_large_as_published():
 def test_six_steered_blocks_take_6144():
     with torch.device("meta"):
         method = SDIT(SDIT.Config(cin_blocks=6), labelled_domains(CLASSES, 3, (128, 128)))
-    assert method.M[-1].out_features == 6144 and not len(method.G.plain)
+    assert method.M.layers[-1].out_features == 6144 and not len(method.G.plain)
 
 
 def test_conditional_instance_norm_by_hand():
@@ -141,7 +142,7 @@ def test_conditional_instance_norm_by_hand():
 @pytest.mark.parametrize(("cin", "outputs"), [("both", 64), ("gamma", 32), ("beta", 32)])
 def test_the_code_steers_gamma_beta_or_both(cin, outputs):
     method = make_labelled(SDIT, cin=cin)
-    assert method.M[-1].out_features == outputs
+    assert method.M.layers[-1].out_features == outputs
     seen = []
     method.G.steered[0].register_forward_pre_hook(lambda _, args: seen.append(args[1:]))
     x = images(2)

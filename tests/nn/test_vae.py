@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from i2idist.nn.vae import LeakyBlock, PlainDecoder, back_end, discriminator, front_end, leaky_blocks
+from i2idist.nn.vae import LeakyBlock, back_end, discriminator, front_end, leaky_blocks, plain_decoder
 
 
 def by_hand(x):
@@ -30,7 +30,7 @@ def test_ends_fit_together():
     y = back_end(1, 4)(h)
     assert y.shape == (2, 1, 12, 20)
     assert float(y.detach().abs().max()) <= 1
-    plain = PlainDecoder(1, width=4, ups=2, blocks=1)(h)
+    plain = plain_decoder(1, width=4, ups=2, blocks=1)(h)
     assert plain.shape == (2, 1, 12, 20)
     assert float(plain.detach().abs().max()) <= 1
 

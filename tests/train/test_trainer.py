@@ -120,6 +120,13 @@ def test_repeats_draw_new_batches_and_every_skips_steps():
     assert (trainer.images, trainer.batches, trainer.steps) == (16, 4, 2)
 
 
+def test_terms_of_a_repeated_update_are_the_last_ones():
+    """Adam's first steps are of its learning rate, 0.1: the critic's weight goes from 0.5 to 0.4 to 0.3."""
+    trainer, _ = _trainer(critic_repeat=3)
+    trainer.step(_stream())
+    assert trainer.logged_terms()["critic/critic"] == pytest.approx(0.3**2 * float(A.square().mean()), rel=0.02)
+
+
 def test_stages_freeze_networks_and_change_weights():
     trainer, gradients = _trainer(stages=True, total=8)
     stream = _stream()

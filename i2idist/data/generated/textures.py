@@ -33,11 +33,11 @@ def _stripes(u: Floats, v: Floats) -> Floats:
 
 
 def _checks(u: Floats, v: Floats) -> Floats:
-    return np.sin(u) * np.sin(v) * 2.0
+    return np.asarray(np.sin(u) * np.sin(v) * 2.0, dtype=np.float32)
 
 
 def _dots(u: Floats, v: Floats) -> Floats:
-    return np.cos(u) + np.cos(v) - 0.6
+    return np.asarray(np.cos(u) + np.cos(v) - 0.6, dtype=np.float32)
 
 
 _PATTERNS = (_stripes, _checks, _dots)

@@ -126,7 +126,7 @@ class DRIT(Method):
         small |= {"attribute_levels": 3, "discriminator_layers": 1, "discriminator_scales": 2, "code_dim": 3}
         return {
             "concatenation": cls.Config(content_steps=2, ema=True, **small),
-            "feature_wise": cls.Config(generator="feature_wise", separate_latent_step=True, **small),
+            "feature_wise": cls.Config(generator="feature_wise", separate_latent_step=True, content_steps=1, **small),
         }
 
     @classmethod

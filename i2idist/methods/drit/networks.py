@@ -21,7 +21,7 @@ class ContentEncoders(nn.Module):
         """Make both encoders, for images of so many channels in a and in b; see `DRITConfig`."""
         super().__init__()
         encoders = (_content_encoder(n, width, blocks) for n in channels)
-        self.own = nn.ModuleDict(zip("ab", encoders, strict=True))
+        self.own = nn.ModuleDict(dict(zip("ab", encoders, strict=True)))
         self.shared = ResidualBlock(4 * width)
 
     def forward(self, x: Tensor, domain: str) -> Tensor:
@@ -52,7 +52,7 @@ class ConcatenationGenerators(nn.Module):
         super().__init__()
         self.shared = ResidualBlock(4 * width)
         decoders = (_ConcatenationDecoder(n, width, blocks, code_dim) for n in channels)
-        self.own = nn.ModuleDict(zip("ab", decoders, strict=True))
+        self.own = nn.ModuleDict(dict(zip("ab", decoders, strict=True)))
 
     def forward(self, content: Tensor, z: Tensor, domain: str) -> Tensor:
         """(N, 4 * width, h, w), (N, code_dim) -> images of `domain` in [-1, 1], (N, C, 4 h, 4 w)."""
@@ -88,7 +88,7 @@ class FeatureWiseGenerators(nn.Module):
         """Make both generators, which share nothing; see `DRITConfig`."""
         super().__init__()
         decoders = (_FeatureWiseDecoder(n, width, blocks, code_dim) for n in channels)
-        self.own = nn.ModuleDict(zip("ab", decoders, strict=True))
+        self.own = nn.ModuleDict(dict(zip("ab", decoders, strict=True)))
 
     def forward(self, content: Tensor, z: Tensor, domain: str) -> Tensor:
         """(N, 4 * width, h, w), (N, code_dim) -> images of `domain` in [-1, 1], (N, C, 4 h, 4 w)."""
