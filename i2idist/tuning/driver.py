@@ -338,7 +338,7 @@ class _Notes:
 
         assert self.uri is not None
         attrs = self._board.attrs
-        known = attrs.get(MLFLOW) or {}
+        known = self._board.awaited(MLFLOW) or {}
         if known.get("uri") == shown(self.uri):
             return str(known["run_id"])
         name, definition = self._board.study.study_name, search.definition()
