@@ -59,7 +59,7 @@ class Judge:
         """
         if is_absent(self.url):
             raise ConfigError(
-                f"Trials are pruned where they train, and there is no {self.url} there: keep the studies of a cluster in "
+                f"Trials are pruned where they train, and there is no {self.url} there: keep a cluster's studies in "
                 "Postgres."
             )
         value = self.objective.of(values, "the objective")
