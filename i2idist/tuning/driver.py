@@ -2,49 +2,32 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
-import tempfile
-import threading
+import os
 import time
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Protocol
 
-from i2idist.errors import ConfigError, I2IError, TrackingError
-from i2idist.experiment import Experiment, flatten
+from i2idist.errors import ConfigError
+from i2idist.experiment import Experiment
 from i2idist.launch.processes import cores
 from i2idist.launch.run_folder import RunFolder, check_name, runs_root
 from i2idist.launch.signals import Interruption
-from i2idist.recipe import Dumper
-from i2idist.tracking.settings import Tracking, resolve_uri, shown
+from i2idist.tuning.crews import Crew, crew_for
 from i2idist.tuning.ledger import is_over
 from i2idist.tuning.measured import check_measured
-from i2idist.tuning.results import best, counts, described, write_files
+from i2idist.tuning.notes import Notes
+from i2idist.tuning.results import best, counts, described
 from i2idist.tuning.search import Search
 from i2idist.tuning.space import Params
 from i2idist.tuning.storage import is_shared, open_storage, sole_driver, storage_url
-from i2idist.tuning.study import IDENTITY, MLFLOW, Asked, Board, open_board
+from i2idist.tuning.study import Asked, Board, open_board
 from i2idist.tuning.trial import Judge, Outcome, Task, run
 
 _POLL_S = 1.0
 _SWEEP_S = 5.0
 Say = Callable[[str], None]
-
-
-class Crew(Protocol):
-    """Runs calls, each beside the others; see `launch.crew`."""
-
-    size: int
-
-    def start(self, key: Hashable, call: Callable[[], Any]) -> None:
-        """Begin a call."""
-
-    def ended(self, timeout_s: float) -> list[tuple[Hashable, Any, str | None]]:
-        """Calls that ended: key, result, and the error that ended the process that ran it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,10 +81,18 @@ def tune(
         search = dataclasses.replace(search, base=_with_threads(search).as_dict())
         board = open_board(search, name, opened, place, say, is_shared(url))
         try:
-            notes = _Notes(search, board, say)
-            with Interruption(say) as interruption, _crew(search, say) as crew:
+            notes, resources = Notes(search, board, say), search.recipe_of({}).resources
+            with Interruption(say) as interruption, crew_for(search.concurrency, resources, say) as crew:
                 _Driver(board, crew, url, place, notes, interruption, say).work()
-            return _end(board, url, notes, say)
+            notes.finish()
+            found = board.study
+            return Summary(
+                study=name,
+                storage=url,
+                counts=counts(found, search.budget),
+                best={trial.number: described(found, trial) for trial in best(found)},
+                mlflow_run_id=notes.run_id,
+            )
         finally:
             board.close()
 
@@ -116,54 +107,11 @@ def _with_threads(search: Search) -> Experiment:
 
 
 def _threads(workers: int) -> int:
-    import os
-
     if os.environ.get("RAY_ADDRESS"):
         from i2idist.launch import ray
 
         return ray.threads_on_cluster(workers)
     return max(1, cores() // workers)
-
-
-@contextmanager
-def _crew(search: Search, say: Say) -> Iterator[Crew]:
-    """This process alone where one trial at a time trains without Ray; else actors."""
-    resources = search.recipe_of({}).resources
-    if resources.launcher == "local" and search.concurrency == 1:
-        yield Alone()
-        return
-    from i2idist.launch.crew import hired
-
-    with hired(search.concurrency, resources, say) as crew:
-        yield crew
-
-
-class Alone:
-    """A crew of one thread of this process."""
-
-    size = 1
-
-    def __init__(self) -> None:
-        """Nothing runs yet."""
-        self._call: tuple[Hashable, concurrent.futures.Future[Any]] | None = None
-
-    def start(self, key: Hashable, call: Callable[[], Any]) -> None:
-        """Begin a call, in a thread that doesn't keep this process alive."""
-        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        threading.Thread(target=lambda: future.set_result(call()), name=f"trial {key}", daemon=True).start()
-        self._call = (key, future)
-
-    def ended(self, timeout_s: float) -> list[tuple[Hashable, Any, str | None]]:
-        """The call, if it has ended within `timeout_s`."""
-        if self._call is None:
-            return []
-        key, future = self._call
-        try:
-            found = future.result(timeout_s)
-        except TimeoutError:
-            return []
-        self._call = None
-        return [(key, found, None)]
 
 
 @dataclass
@@ -177,7 +125,7 @@ class _Driver:
     """The loop, and what it holds."""
 
     def __init__(
-        self, board: Board, crew: Crew, url: str, root: str, notes: _Notes, interruption: Callable[[], bool], say: Say
+        self, board: Board, crew: Crew, url: str, root: str, notes: Notes, interruption: Callable[[], bool], say: Say
     ) -> None:
         self._board, self._crew, self._url, self._root = board, crew, url, root
         self._search, self._notes, self._interrupted, self._say = board.search, notes, interruption, say
@@ -313,107 +261,3 @@ def _point(params: Params) -> str:
     return ", ".join(
         f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in params.items()
     )
-
-
-class _Notes:
-    """What MLflow is told of the study. While MLflow is away it is kept, and told later."""
-
-    def __init__(self, search: Search, board: Board, say: Say) -> None:
-        """Find or begin the study's MLflow run.
-
-        Raises:
-            TrackingError: MLflow doesn't answer.
-        """
-        self._say, self._board = say, board
-        self._waiting: list[Callable[[], None]] = []
-        self.uri: str | None = resolve_uri(search.recipe_of({}).tracking, str(board.attrs["root"]))
-        self.run_id: str | None = None
-        if self.uri:
-            self.run_id = self._begin(search, search.recipe_of({}).tracking)
-
-    def _begin(self, search: Search, tracking: Tracking) -> str:
-        import yaml
-
-        from i2idist.tracking.study import AboutStudy, begin_study  # MLflow takes seconds to import
-
-        assert self.uri is not None
-        attrs = self._board.attrs
-        known = attrs.get(MLFLOW) or {}
-        if known.get("uri") == shown(self.uri):
-            return str(known["run_id"])
-        name, definition = self._board.study.study_name, search.definition()
-        params = {key: value for key, value in flatten(definition).items() if not key.startswith("base.tracking.")}
-        about = AboutStudy(
-            name=name,
-            identity=f"study-{attrs[IDENTITY]}",
-            params=params,
-            note=f"Search **{search.name}** around `{search.recipe}`: `i2idist studies show {name}`.",
-            definition=yaml.dump(definition, Dumper=Dumper, sort_keys=False, width=120),
-        )
-        run_id = begin_study(tracking, self.uri, about)
-        self._board.remember(MLFLOW, {"uri": shown(self.uri), "run_id": run_id})
-        return run_id
-
-    def trial(self, asked: Asked, outcome: Outcome) -> None:
-        """A trial ended."""
-        from i2idist.tracking.study import note_trial
-
-        if self.uri is None:
-            return
-        metrics = {f"objective/{name}": value for name, value in outcome.values.items()}
-        tags = {
-            "i2idist.study": self._board.study.study_name,
-            "i2idist.trial": str(asked.number),
-            "i2idist.trial_state": outcome.state,
-            **({"i2idist.trial_error": outcome.why} if outcome.why else {}),
-        }
-        for run_id in outcome.mlflow_run_ids:
-            self._waiting.append(partial(note_trial, self.uri, run_id, metrics, tags))
-        self.deliver()
-
-    def deliver(self) -> None:
-        """Tell what waits; stays with it where MLflow is away."""
-        while self._waiting:
-            try:
-                self._waiting[0]()
-            except TrackingError as error:
-                self._say(f"Warning: {error} It is told later.")
-                return
-            except I2IError as error:  # MLflow doesn't know the run: it never will
-                self._say(f"Warning: {error}")
-            self._waiting.pop(0)
-
-    def finish(self, status: str, standing: dict[str, int], folder: Path, note: str) -> None:
-        """The search ended, or was: its plots, recipes and counts."""
-        from i2idist.tracking.study import log_study
-
-        self.deliver()
-        if self.uri is None or self.run_id is None:
-            return
-        metrics = {f"trials/{state}": float(count) for state, count in standing.items()}
-        try:
-            log_study(self.uri, self.run_id, folder, metrics, status, note)
-        except I2IError as error:
-            self._say(f"Warning: {error} The same command tells it again; `i2idist studies export` writes the files.")
-
-
-def _end(board: Board, url: str, notes: _Notes, say: Say) -> Summary:
-    study, search = board.study, board.search
-    found = counts(study, search.budget)
-    front = {trial.number: described(study, trial) for trial in best(study)}
-    if notes.run_id:
-        is_done = is_over(board.trials(), search.budget)
-        with tempfile.TemporaryDirectory(prefix="i2idist-") as name:
-            say("Drawing the study's plots ...")
-            write_files(study, Path(name))
-            notes.finish("FINISHED" if is_done else "RUNNING", found, Path(name), _note(board, front, notes.run_id))
-    return Summary(study=study.study_name, storage=url, counts=found, best=front, mlflow_run_id=notes.run_id)
-
-
-def _note(board: Board, front: dict[int, str], run_id: str) -> str:
-    """The description of the study's MLflow run, Markdown."""
-    study, search = board.study, board.search
-    head = f"Search **{search.name}** around `{search.recipe}`: `i2idist studies show {study.study_name}`."
-    listed = "\n".join(f"- trial {number}: {text}" for number, text in front.items())
-    picture = "front.png" if len(study.directions) > 1 else "history.png"
-    return f"{head}\n\nBest:\n\n{listed}\n\n![{picture}](get-artifact?path={picture}&run_uuid={run_id})"

@@ -84,9 +84,17 @@ class Board:
     """A study, driven. Every call outlasts a storage that is away for some minutes."""
 
     def __init__(
-        self, study: optuna.Study, storage: RDBStorage, search: Search, patient: Patient, is_new: bool
+        self,
+        study: optuna.Study,
+        storage: RDBStorage,
+        search: Search,
+        patient: Patient,
+        *,
+        is_new: bool,
+        is_shared: bool,
     ) -> None:
         """Made by `open_board`."""
+        self._is_shared = is_shared
         self.study, self.search, self.is_new = study, search, is_new
         self._storage, self._patient = storage, patient
         self._study_id = patient(lambda: storage.get_study_id_from_name(study.study_name))
@@ -102,6 +110,13 @@ class Board:
     def attrs(self) -> dict[str, Any]:
         """What the study remembers."""
         return self._patient(lambda: self.study.user_attrs)
+
+    def awaited(self, key: str) -> Any:
+        """What the study remembers; where another driver may just be about to say it, after a moment."""
+        deadline = time.monotonic() + (0.0 if self.is_new or not self._is_shared else _SETUP_S)
+        while key not in self.attrs and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        return self.attrs.get(key)
 
     def remember(self, key: str, value: Any) -> None:
         """Let the study remember something."""
@@ -299,7 +314,7 @@ def open_board(search: Search, name: str, storage: RDBStorage, root: str, say: S
     study.pruner = make_pruner(search.pruner, search.evaluations)
     if is_new:
         _set_up(study, search, root)
-    return Board(study, storage, search, patient, is_new)
+    return Board(study, storage, search, patient, is_new=is_new, is_shared=is_shared)
 
 
 def _refuse_old_runs(name: str, root: str) -> None:

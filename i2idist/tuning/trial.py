@@ -21,7 +21,7 @@ from i2idist.launch.runs import Result, result_of
 from i2idist.tuning.objectives import Metric
 from i2idist.tuning.samplers import make_pruner
 from i2idist.tuning.search import Pruner
-from i2idist.tuning.storage import Patient, open_storage
+from i2idist.tuning.storage import Patient, is_absent, open_storage
 
 _LOG = logging.getLogger("i2idist")
 _LEASE_S = 5.0
@@ -52,7 +52,16 @@ class Judge:
     evaluations: int
 
     def __call__(self, images: int, values: Mapping[str, float]) -> bool:
-        """Whether the trial isn't worth going on with."""
+        """Whether the trial isn't worth going on with.
+
+        Raises:
+            ConfigError: the validation doesn't give the objective, or the study isn't seen from here.
+        """
+        if is_absent(self.url):
+            raise ConfigError(
+                f"Trials are pruned where they train, and there is no {self.url} there: keep a cluster's studies in "
+                "Postgres."
+            )
         value = self.objective.of(values, "the objective")
         step = max(1, images // self.every)
         try:

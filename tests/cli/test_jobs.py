@@ -66,6 +66,7 @@ def run(capsys, *arguments):
 
 TRAIN = ["train", "./tiny.yaml"]
 PACK = ["data", "pack"]
+TUNE = ["tune", "segan_lambda_mi"]
 ALIKE = [
     ([*TRAIN, "train.totl_images=3"], 2, "Did you mean 'train.total_images'?"),
     ([*TRAIN, "method.lambda_l2=3"], 2, "Did you mean 'method.lambda_l1'?"),
@@ -85,6 +86,10 @@ ALIKE = [
     (["evaluate", "absent", "generated:edges", "--protocol", "accuracy"], None, "absent"),
     (["evaluate", "m", "generated:edges", "--protocol", "acuracy"], 2, "Did you mean 'accuracy'?"),
     (["evaluate", "m", "generated:edges", "--protocol", "accuracy", "--size", "big"], 2, "--size is 'big'"),
+    (["tune", "segan_lambda"], 2, "Did you mean 'segan_lambda_mi'?"),
+    ([*TUNE, "train.totl_images=3"], 2, "Did you mean 'train.total_images'?"),
+    ([*TUNE, "--storage", "mysql://host/studies"], 2, "can't be kept in 'mysql'"),
+    ([*TUNE, "--study", "../x"], 2, "can't name a run"),
     ([*PACK, "absent", "out", "--layout", "trainA-trainB"], 3, "absent"),
     ([*PACK, ".", "out", "--layout", "trainA-trinB"], 2, "Did you mean 'trainA-trainB'?"),
     ([*PACK, "classes", "out", "--layout", "class-folders", "--labels", "rad"], 2, "Did you mean 'red'?"),

@@ -248,6 +248,7 @@ def test_conditional_keys_are_searched_only_where_they_count(search):
     assert sorted(found) == [((layers, 1),), ((layers, 2), (LAMBDA, 1.0)), ((layers, 2), (LAMBDA, 2.0))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes", "nsga2", "nsga3"])
 def test_samplers(search, sampler):
     _, study, _ = search(sampler={"name": sampler, "seed": 1, "startup_trials": 1, "population_size": 2}, trials=4)
@@ -278,6 +279,7 @@ def test_a_median_pruner_ends_trials_that_lag_behind(search, root):
     assert RunFolder(root, "tiny-t2").result()["images"] == 24
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pruner", ["halving", "hyperband"])
 def test_other_pruners(search, pruner):
     space = {LR: {"type": "categorical", "choices": [2e-3, 1e-3, 1e-12, 1e-13]}}

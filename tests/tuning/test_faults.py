@@ -16,6 +16,8 @@ import pytest
 import services
 from i2idist import launch
 from i2idist.errors import I2IError
+from i2idist.launch import lease
+from i2idist.launch.run_folder import RunFolder
 from i2idist.tuning.ledger import DRIVER, chains
 from i2idist.tuning.storage import storage_url
 from i2idist.tuning.study import load
@@ -42,7 +44,7 @@ def driver(search_file, root, tmp_path):
     path = search_file(LONGER, trials=TRIALS)
     started = []
 
-    def start(study, url):
+    def start(study, url, *more):
         command = [
             sys.executable,
             "-m",
@@ -58,7 +60,9 @@ def driver(search_file, root, tmp_path):
         ]
         log = (tmp_path / f"driver-{len(started)}.txt").open("w+")
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, stderr=log, env=environment, text=True)
+        process = subprocess.Popen(
+            [*command, *more, "--json"], stdout=subprocess.PIPE, stderr=log, env=environment, text=True
+        )
         process.log = log
         started.append(process)
         return process
@@ -118,17 +122,17 @@ def is_training(root, study, images):
     return at
 
 
-def each_ended_once(url, study, root):
+def each_ended_once(url, study, root, count=TRIALS):
     found = load(url, study)
-    assert [chain.state for chain in chains(found.trials)] == ["complete"] * TRIALS
-    assert Counter(trial.state.name for trial in found.trials)["COMPLETE"] == TRIALS
+    assert [chain.state for chain in chains(found.trials)] == ["complete"] * count
+    assert Counter(trial.state.name for trial in found.trials)["COMPLETE"] == count
     points = {json.dumps(trial.params) for trial in complete(found.trials)}
-    assert len(points) == TRIALS
+    assert len(points) == count
     for chain in chains(found.trials):
         (name,) = chain.latest.user_attrs["runs"]
         steps = [event["images"] for event in launch.logs(name, root=root) if event["event"] == "metrics"]
         assert steps == list(range(4, IMAGES + 1, 4)), f"{name} took steps twice, or not at all"
-    assert len(list(Path(root).glob(f"{study}-t*"))) == TRIALS
+    assert len(list(Path(root).glob(f"{study}-t*"))) == count
     return found
 
 
@@ -190,3 +194,25 @@ def test_postgres_is_killed_and_comes_back(driver, root, database):
     assert all(trial.state.name == "COMPLETE" for trial in study.trials)
     assert "waiting for it" in said(process)
     optuna.delete_study(study_name="outage", storage=url)
+
+
+def test_worker_postgres_and_driver_are_killed_under_twelve_trials_two_at_a_time(driver, root, database):
+    """On warm Ray actors. The new driver ends what the killed one's Ray left, and goes on."""
+    count, url = 12, storage_url(postgres.address(database.service, "studies"))
+    start = partial(driver, "twelve", url, "--trials", str(count), "--concurrency", "2")
+    process = start()
+    wait_for(url, "twelve", lambda trials: len(complete(trials)) >= 2, process)
+    wait_for(url, "twelve", is_training(root, "twelve", 250), process)
+    trial = next(trial for trial in running(load(url, "twelve").trials) if "runs" in trial.user_attrs)
+    holder = lease.newest(RunFolder(root, trial.user_attrs["runs"][0]).lease)[1].holder
+    os.kill(holder.pid, signal.SIGKILL)
+    wait_for(url, "twelve", lambda trials: any(trial.state.name == "FAIL" for trial in trials), process)
+    database.kill()
+    time.sleep(5)
+    database.back()
+    wait_for(url, "twelve", lambda trials: len(complete(trials)) >= 6, process)
+    wait_for(url, "twelve", is_training(root, "twelve", 250), process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert finish(start())["counts"]["complete"] == count
+    each_ended_once(url, "twelve", root, count)
