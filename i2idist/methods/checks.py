@@ -67,6 +67,19 @@ def check_equal_sizes(domains: Domains, what: str) -> None:
         )
 
 
+def check_encoded(size: Sequence[int], levels: int, key: str) -> None:
+    """Refuse an image, of height and width `size`, that is too small for an encoder of `levels` halvings, which `method.KEY` sets.
+
+    Raises:
+        SizeError: names the smallest size that isn't.
+    """
+    if min(size) < 2**levels:
+        raise SizeError(
+            f"The encoder with {levels} halvings takes images of at least {2**levels}x{2**levels}, not "
+            f"{size[0]}x{size[1]}: use larger ones, or train with a smaller method.{key}."
+        )
+
+
 def require_code(code: Tensor | None, x: Tensor, code_dim: int) -> Tensor:
     """The code in the images' dtype.
 
