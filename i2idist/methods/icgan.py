@@ -221,7 +221,7 @@ class IcGAN(Method):
         )
 
     def discriminator_terms(self, step: Step) -> Terms:
-        """-log D(x, y) - (log(1 - D(x', y)) + log(1 - D(x, wrong y))) / 2: a real image with other labels is a fake too."""
+        """-log D(x, y) - (log(1 - D(x', y)) + log(1 - D(x, y_other))) / 2: real images with other labels are fakes."""
         batch = _images(step)
         labels = self.labels.read(batch)
         y = _signed(labels)
