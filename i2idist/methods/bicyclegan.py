@@ -23,12 +23,18 @@ import torch
 from torch import Tensor
 
 from i2idist.data.batches import Batch, Paired
-from i2idist.errors import SizeError
 from i2idist.losses.adversarial import least_squares_fake, least_squares_real, over_scales
 from i2idist.losses.latent import kl_to_standard_normal
 from i2idist.losses.reconstruction import l1
 from i2idist.method import Adam, Domains, Method, Player, Schedule, Step, Terms, Update, check_size
-from i2idist.methods.checks import check_at_least, check_choice, check_equal_sizes, check_target, require_code
+from i2idist.methods.checks import (
+    check_at_least,
+    check_choice,
+    check_encoded,
+    check_equal_sizes,
+    check_target,
+    require_code,
+)
 from i2idist.nn.frozen import frozen
 from i2idist.nn.init import init_xavier
 from i2idist.nn.norm import InstanceNorm
@@ -132,7 +138,7 @@ class BicycleGAN(Method):
             upsample=config.upsample,
         )
         self._levels = config.encoder_levels or (5 if min(b.height, b.width) >= 256 else 4)
-        self._check_encoded(b.height, b.width)
+        check_encoded((b.height, b.width), self._levels, "encoder_levels")
         self.E = ResnetEncoder(
             b.channels,
             width=config.encoder_width,
@@ -236,18 +242,10 @@ class BicycleGAN(Method):
         if style_from is None:
             z = require_code(code, x, self.code_dim)
         else:
-            self._check_encoded(*style_from.shape[1:])
-            z = self.E(style_from[None].to(x.dtype))[0].expand(len(x), -1)
+            check_encoded(style_from.shape[1:], self._levels, "encoder_levels")
+            z = self.E(style_from[None].to(x))[0].expand(len(x), -1)
         b_hat: Tensor = self.G(x, z)
         return b_hat
-
-    def _check_encoded(self, height: int, width: int) -> None:
-        smallest = 2**self._levels
-        if min(height, width) < smallest:
-            raise SizeError(
-                f"BicycleGAN's encoder with {self._levels} halvings takes images of at least {smallest}x{smallest}, "
-                f"not {height}x{width}: use larger ones, or train with fewer method.encoder_levels."
-            )
 
     def translator_networks(self) -> tuple[str, ...]:
         """G, and E for styles."""

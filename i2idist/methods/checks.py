@@ -67,6 +67,19 @@ def check_equal_sizes(domains: Domains, what: str) -> None:
         )
 
 
+def check_encoded(size: Sequence[int], levels: int, key: str) -> None:
+    """Refuse an image that is too small, by its height and width, for `levels` halvings, which `method.KEY` sets.
+
+    Raises:
+        SizeError: names the smallest size that isn't.
+    """
+    if min(size) < 2**levels:
+        raise SizeError(
+            f"The encoder with {levels} halvings takes images of at least {2**levels}x{2**levels}, not "
+            f"{size[0]}x{size[1]}: use larger ones, or train with a smaller method.{key}."
+        )
+
+
 def require_code(code: Tensor | None, x: Tensor, code_dim: int) -> Tensor:
     """The code in the images' dtype.
 
@@ -79,6 +92,19 @@ def require_code(code: Tensor | None, x: Tensor, code_dim: int) -> Tensor:
             f"Each of the {len(x)} images needs a code of length {code_dim}, but {got}: draw it from N(0, I)."
         )
     return code.to(x.dtype)
+
+
+def check_style(image: Tensor, channels: int, smallest: int) -> None:
+    """Refuse an image that can't give its style: it must be (channels, H, W) with sides of at least `smallest` pixels.
+
+    Raises:
+        ConfigError: says what it is, and what it should be.
+    """
+    if image.dim() != 3 or len(image) != channels or min(image.shape[1:]) < smallest:
+        raise ConfigError(
+            f"style_from is {tuple(image.shape)}: give one image of the target domain, ({channels}, H, W) with at "
+            f"least {smallest} pixels a side."
+        )
 
 
 def check_sources(sources: Collection[str] | None, needed: Mapping[str, str]) -> None:

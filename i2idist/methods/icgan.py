@@ -8,7 +8,7 @@ vector and labels (the paper's independent ones, IND).
 Deviations and readings:
 - Two stages share `total_images` as the paper's epochs do, 25 and 15. In the second, G is frozen and draws images as it
   does in translation, with its batch norm's running averages.
-- The mismatched labels of D's third term (section 3.2.1) are drawn from the other classes; attributes are those of
+- The mismatched labels of D's third term are drawn from the other classes; attributes are those of
   other images of the batch.
 - The encoders end in one linear layer after their convolutions.
 - Smaller or larger images than 64x64 have fewer or more `levels` in G and D, down to 4 pixels.
@@ -39,7 +39,7 @@ from i2idist.nn.norm import CrossReplicaBatchNorm, evaluating
 
 @dataclass(frozen=True, kw_only=True)
 class IcGANConfig:
-    """IcGAN's settings; sections of the paper in brackets.
+    """IcGAN's settings; values from its public code.
 
     Attributes:
         attributes: which attributes of the data are the labels; empty: the data has classes.
@@ -81,7 +81,7 @@ class IcGANConfig:
 
 
 class Generator(nn.Module):
-    """G: a latent vector and labels to an image, by transposed convolutions (Table 1)."""
+    """G: a latent vector and labels to an image, by transposed convolutions."""
 
     def __init__(self, inputs: int, channels: int, smallest: tuple[int, int], *, width: int, levels: int) -> None:
         """Make the network.
@@ -107,7 +107,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D: an image and labels, these as maps behind the first convolution (Table 1)."""
+    """D: an image and labels, these as maps behind the first convolution."""
 
     def __init__(self, channels: int, labels: int, smallest: tuple[int, int], *, width: int, levels: int) -> None:
         """Make the network; for the settings see `Generator`."""
@@ -127,7 +127,7 @@ class Discriminator(nn.Module):
 
 
 class Encoder(nn.Module):
-    """E_z or E_y: an image to a vector (Table 1)."""
+    """E_z or E_y: an image to a vector."""
 
     def __init__(self, channels: int, outputs: int, size: tuple[int, int], *, width: int, layers: int) -> None:
         """Make the network for images of `size` (H, W): `layers` halvings from `width` channels on, which double."""
@@ -221,7 +221,7 @@ class IcGAN(Method):
         )
 
     def discriminator_terms(self, step: Step) -> Terms:
-        """Eq. 3: real pairs against generated ones and real images with other labels, these two halved."""
+        """-log D(x, y) - (log(1 - D(x', y)) + log(1 - D(x, y_other))) / 2: real images with other labels are fakes."""
         batch = _images(step)
         labels = self.labels.read(batch)
         y = _signed(labels)
@@ -234,12 +234,12 @@ class IcGAN(Method):
         }
 
     def generator_terms(self, step: Step) -> Terms:
-        """G's side of Eq. 3, non-saturating."""
+        """-log D(x', y)."""
         y = _signed(self.labels.read(_images(step)))
         return {"gan": non_saturating(self.D(step.shared.generated, y))}
 
     def encoder_terms(self, step: Step) -> Terms:
-        """Eqs. 4 and 5: E_z learns on generated images, E_y on real ones."""
+        """|z - E_z(G(z, y))|^2 on generated images, |y - E_y(x)|^2 on real ones."""
         batch = _images(step)
         y = _signed(self.labels.read(batch))
         z = step.normal("z", self.config.latent_dim)

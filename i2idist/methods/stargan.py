@@ -8,7 +8,7 @@ the discriminator's outputs `real` and `labels`. Labels are classes (as RaFD's) 
 
 Deviations and readings:
 - Target labels are the batch's own in random order (reference): of the global batch.
-- A step is `critic_steps` updates of D, each on a new batch, and one of G, on the last of them (section 4).
+- A step is `critic_steps` updates of D, each on a new batch, and one of G, on the last of them (section 5.3).
 - Instance norm has scale and shift (reference). Translation normalises by each image's own statistics, as training does
   and as the reference's tests do; `statistics_at_test: running` takes the averages of training instead.
 - An attribute target names all attributes that the output is to have; it isn't the input's with some changed, since
@@ -43,17 +43,17 @@ class StarGANConfig:
     Attributes:
         lambda_cls: weight of domain classification, in both players [3.1].
         lambda_rec: weight of cycle consistency [3.1].
-        lambda_gp: weight of the gradient penalty [3.3].
-        critic_steps: updates of D for each of G [4].
+        lambda_gp: weight of the gradient penalty [4].
+        critic_steps: updates of D for each of G [5.3].
         attributes: which attributes of the data to translate between; empty: the data has classes.
         statistics_at_test: instance norm's statistics in translation: each `sample`'s own, or the `running` averages.
         width: channels of G's first layer [7.2].
         blocks: residual blocks [7.2].
         discriminator_width: channels of D's first layer [7.2].
         discriminator_layers: stride-2 layers of D [7.2].
-        lr: learning rate of both players [4].
-        betas: Adam's decay rates [4].
-        lr_hold: the learning rate is constant for this fraction of training, then falls linearly to 0 [4].
+        lr: learning rate of both players [5.3].
+        betas: Adam's decay rates [5.3].
+        lr_hold: the learning rate is constant for this fraction of training, then falls linearly to 0 [5.3].
         ema: whether a moving average of G is kept for translation.
     """
 

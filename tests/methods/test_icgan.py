@@ -85,7 +85,7 @@ def test_the_second_stage_leaves_g_and_its_statistics_alone():
 
 
 def test_networks_are_the_papers():
-    """Table 1 at 64x64 with 18 attributes, z of 100."""
+    """64x64, 18 attributes, z of 100."""
     names = tuple(f"a{number}" for number in range(18))
     shapes = {}
     with torch.device("meta"):

@@ -13,6 +13,7 @@ Deviations and readings:
   second step of E_c and G of them: `separate_latent_step`.
 - D_c has no norm. The reference means it to have one, and by a slip of its code doesn't.
 - Content is held near N(0, I) by the mean of its squares (reference; the paper has no such term).
+- The attribute of a feature-wise generator has no spread, and the mean of its squares for a divergence (reference).
 - Initial biases are 0, and linear layers' weights are drawn as convolutions' are.
 """
 
@@ -25,13 +26,12 @@ import torch
 from torch import Tensor, nn
 
 from i2idist.data.batches import Batch, Unpaired
-from i2idist.errors import SizeError
 from i2idist.losses.adversarial import log_fake, log_real, non_saturating, over_scales
 from i2idist.losses.latent import kl_to_standard_normal
 from i2idist.losses.reconstruction import l1
 from i2idist.losses.reduction import sample_mean, widen
 from i2idist.method import Adam, Backward, Domain, Domains, Method, Player, Schedule, Step, Terms, Update, check_size
-from i2idist.methods.checks import check_equal_sizes, check_target, require_code
+from i2idist.methods.checks import check_encoded, check_equal_sizes, check_target, require_code
 from i2idist.methods.drit.config import DRITConfig
 from i2idist.methods.drit.networks import (
     ConcatenationGenerators,
@@ -82,7 +82,7 @@ class DRIT(Method):
         self.config = config
         self.code_dim = config.code_dim
         self._check_size(a.height, a.width)
-        self._check_encoded(a.height, a.width)
+        check_encoded((a.height, a.width), config.attribute_levels, "attribute_levels")
         check_strided_patches(a.height, a.width, layers=config.discriminator_layers, scales=config.discriminator_scales)
         channels = a.channels, b.channels
         generators = ConcatenationGenerators if config.generator == "concatenation" else FeatureWiseGenerators
@@ -286,22 +286,14 @@ class DRIT(Method):
         if style_from is None:
             z = require_code(code, x, self.code_dim)
         else:
-            self._check_encoded(*style_from.shape[1:])
-            z = self._expected(style_from[None].to(x.dtype), target).expand(len(x), -1)
+            check_encoded(style_from.shape[1:], self.config.attribute_levels, "attribute_levels")
+            z = self._expected(style_from[None].to(x), target).expand(len(x), -1)
         images: Tensor = self.G(self.E_c(x, "a" if target == "b" else "b"), z, target)
         return images
 
     def _check_size(self, height: int, width: int) -> None:
         multiple = self.size_multiple if min(height, width) >= 8 else 8
         check_size(height, width, multiple, "DRIT")
-
-    def _check_encoded(self, height: int, width: int) -> None:
-        levels = self.config.attribute_levels
-        if min(height, width) < 2**levels:
-            raise SizeError(
-                f"DRIT's attribute encoder with {levels} halvings takes images of at least {2**levels}x{2**levels}, "
-                f"not {height}x{width}: use larger ones, or train with fewer method.attribute_levels."
-            )
 
     def translator_networks(self) -> tuple[str, ...]:
         """G, E_c, and E_a for styles."""

@@ -17,6 +17,7 @@ Deviations and readings:
 - D's class branch convolves the whole last map, as the public code's does (D 44.91M); the thesis says 3x3.
 - Eq. 6.1 is the log loss, G's side in its non-saturating form; `gan: wgan_gp` is the public code's, with `critic_steps`
   5. It trained F_rec through G alone, drew a new z for the cycle, and multiplied the attention on (19.68M for E, G, M).
+- The Gaussian initial weights have He's variances, since D has no norm that would make up for others.
 - Target labels are the batch's own in random order; instance norm as in StarGAN.
 """
 
@@ -39,7 +40,7 @@ from i2idist.methods.checks import require_code
 from i2idist.methods.labels import Labels, shuffled
 from i2idist.methods.sdit.config import WEIGHTINGS, SDITConfig
 from i2idist.methods.sdit.networks import CodeMapping, Encoder, Generator
-from i2idist.nn.init import init_normal
+from i2idist.nn.init import init_kaiming
 from i2idist.nn.labelled import LabelDiscriminator
 from i2idist.nn.norm import AffineInstanceNorm, evaluating
 
@@ -78,8 +79,8 @@ class SDIT(Method):
             layers=config.discriminator_layers,
             code_dim=self.code_dim if self.rebuilds_code else 0,
         )
-        for network in (self.E, self.G, self.D):
-            init_normal(network)
+        init_kaiming(self.E)
+        init_kaiming(self.D)
         if self.code_dim:
             self.M = CodeMapping(config)
 

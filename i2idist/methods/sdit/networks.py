@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from i2idist.methods.sdit.config import SDITConfig
-from i2idist.nn.init import init_normal
+from i2idist.nn.init import init_kaiming, init_normal
 from i2idist.nn.labelled import PaddedResidualBlock, decoder, encoder, with_labels
 from i2idist.nn.norm import NormLayer
 
@@ -54,7 +54,7 @@ class CodeMapping(nn.Module):
         self.shape = (config.cin_blocks, 2 if config.cin == "both" else 1, 2, width, 1, 1)
         last = nn.Linear(config.hidden, math.prod(self.shape))
         self.layers = nn.Sequential(nn.Linear(config.code_dim, config.hidden), nn.ReLU(inplace=True), last)
-        init_normal(self.layers)
+        init_kaiming(self)
         if config.cin != "beta":
             with torch.no_grad():
                 last.bias.view(self.shape)[:, 0] = 1
@@ -80,6 +80,9 @@ class Generator(nn.Module):
         self.plain = nn.Sequential(*(PaddedResidualBlock(width, norm) for _ in range(config.blocks - steered)))
         self.attention = _attention(width, config.blocks, norm) if config.attention else None
         self.up = nn.Sequential(decoder(config.width, norm), nn.Conv2d(config.width, channels, 7, 1, 3, bias=False))
+        init_kaiming(self)
+        if self.attention is not None:
+            init_normal(self.attention[-2])  # near one half everywhere: a sigmoid that starts shut stays so
 
     def forward(self, e: Tensor, affine: Tensor) -> Tensor:
         """Finish an image.
