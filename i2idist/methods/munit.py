@@ -33,7 +33,14 @@ from i2idist.errors import ConfigError, SizeError
 from i2idist.losses.adversarial import least_squares_fake, least_squares_real, over_scales
 from i2idist.losses.reconstruction import l1, l2
 from i2idist.method import Adam, Domain, Domains, Method, Player, Schedule, Step, Terms, Update, check_size
-from i2idist.methods.checks import check_at_least, check_equal_sizes, check_sources, check_target, require_code
+from i2idist.methods.checks import (
+    check_at_least,
+    check_equal_sizes,
+    check_sources,
+    check_style,
+    check_target,
+    require_code,
+)
 from i2idist.nn.adain import AdaINDecoder, ContentEncoder, StyleEncoder, style_mlp
 from i2idist.nn.init import init_kaiming, init_normal
 from i2idist.nn.patchgan import MultiScale, StridedPatchGAN, check_strided_patches
@@ -109,6 +116,7 @@ class Autoencoder(nn.Module):
     def __init__(self, config: MUNITConfig, channels: int) -> None:
         """Make the networks for images of so many channels."""
         super().__init__()
+        self.channels = channels
         width, downs, blocks = config.width, config.content_downs, config.blocks
         self.content = ContentEncoder(channels, width=width, downs=downs, blocks=blocks)
         self.style = StyleEncoder(channels, width=width, downs=config.style_downs, code_dim=config.code_dim)
@@ -144,7 +152,11 @@ class MUNIT(Method):
         self.code_dim = config.code_dim
         self.size_multiple = 2**config.content_downs
         self._check_size(a.height, a.width)
-        self._check_style_size(a.height, a.width, where="data.size")
+        if min(a.height, a.width) < self._smallest_style:
+            raise SizeError(
+                f"MUNIT's style encoder takes images of at least {self._smallest_style} pixels a side, not "
+                f"{a.height}x{a.width}: set a larger data.size, or a lower method.style_downs."
+            )
         layers, scales = config.discriminator_layers, config.discriminator_scales
         check_strided_patches(a.height, a.width, layers=layers, scales=scales)
         self.G_1, self.G_2 = Autoencoder(config, a.channels), Autoencoder(config, b.channels)
@@ -180,7 +192,7 @@ class MUNIT(Method):
     @classmethod
     def tiny(cls) -> Mapping[str, MUNITConfig]:
         """Two scales; with every term, and with none but the GAN's."""
-        small: dict[str, Any] = {"width": 2, "blocks": 1, "mlp_width": 16, "style_downs": 2}
+        small: dict[str, Any] = {"width": 1, "blocks": 1, "mlp_width": 4, "style_downs": 2}
         small |= {"discriminator_width": 2, "discriminator_layers": 1, "discriminator_scales": 2, "code_dim": 3}
         without: dict[str, Any] = dict.fromkeys(("lambda_x", "lambda_c", "lambda_s"), 0.0)
         return {
@@ -254,13 +266,10 @@ class MUNIT(Method):
         multiple = self.size_multiple if min(height, width) >= smallest else smallest
         check_size(height, width, multiple, "MUNIT's content encoder")
 
-    def _check_style_size(self, height: int, width: int, *, where: str) -> None:
-        smallest = max(2**self.config.style_downs, 4)
-        if min(height, width) < smallest:
-            raise SizeError(
-                f"{where}: MUNIT's style encoder takes images of at least {smallest} pixels a side, not "
-                f"{height}x{width}. Use larger ones, or lower method.style_downs."
-            )
+    @property
+    def _smallest_style(self) -> int:
+        """Pixels a side of the smallest image that has a style."""
+        return max(int(2**self.config.style_downs), 4)
 
     def translate(
         self, x: Tensor, code: Tensor | None = None, *, target: str = "b", style_from: Tensor | None = None
@@ -278,7 +287,7 @@ class MUNIT(Method):
         source, goal = (self.G_1, self.G_2) if target == "b" else (self.G_2, self.G_1)
         if style_from is None:
             return goal.decode(source.content(x), require_code(code, x, self.code_dim))
-        self._check_style_size(*style_from.shape[1:], where="style_from")
+        check_style(style_from, goal.channels, self._smallest_style)
         s = goal.style(style_from[None].to(x))
         return goal.decode(source.content(x), s.expand(len(x), -1))
 

@@ -64,7 +64,7 @@ class Trainer:
         self._stages = method.stages()
         if training.compile:
             for _, network in method.networks():
-                network.compile()
+                _compile(network)
 
     @property
     def stage(self) -> Stage:
@@ -290,6 +290,12 @@ def _adam(player: Player, parameters: Mapping[str, nn.Parameter]) -> torch.optim
             "exp_avg_sq": torch.zeros_like(parameter),
         }
     return optimizer
+
+
+def _compile(network: nn.Module) -> None:
+    """Compile a network; of one that is never called as a whole, its parts."""
+    for part in [network] if type(network).forward is not nn.Module.forward else network.children():
+        part.compile()
 
 
 def _refuse_hidden_state(method: Method) -> None:

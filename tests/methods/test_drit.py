@@ -286,3 +286,8 @@ def test_the_divergence_is_of_encoded_attributes():
     step = step_of(a_batch().to(torch.device("cpu"), torch.float32, torch.contiguous_format))
     x = torch.randn(2, 1, 16, 16)
     torch.testing.assert_close(method._attribute(x, "a", step)[1], kl_to_standard_normal(*method.E_a["a"](x)))
+
+
+def test_initial_weights_are_as_wide_as_set():
+    method = make(DRIT, init_std=0.1, width=32)
+    assert method.E_c.own["b"][2].weight.std().item() == pytest.approx(0.1, rel=0.02)

@@ -202,8 +202,9 @@ def test_what_cannot_be_translated_says_why():
         method.translate(torch.randn(1, 1, 16, 16))
     with pytest.raises(SizeError, match="multiples of 4"):
         method.translate(torch.randn(1, 1, 14, 16), z)
-    with pytest.raises(SizeError, match="style_from: .* at least 4 pixels"):
-        method.translate(torch.randn(1, 1, 16, 16), style_from=torch.zeros(3, 3, 8))
+    for example in (torch.zeros(3, 3, 8), torch.zeros(1, 8, 8), torch.zeros(1, 3, 8, 8)):
+        with pytest.raises(ConfigError, match=r"style_from is .*\(3, H, W\) with at least 4 pixels"):
+            method.translate(torch.randn(1, 1, 16, 16), style_from=example)
 
 
 def test_sizes_that_suit_no_network_are_refused():

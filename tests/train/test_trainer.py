@@ -198,6 +198,14 @@ def test_other_arithmetic_trains_and_resumes_bit_for_bit(precision, channels_las
     assert any(not torch.equal(whole[f"method.{name}"], tensor) for name, tensor in plain.items())
 
 
+def test_a_network_that_is_never_called_as_a_whole_is_compiled_in_parts(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+    method = cases_of("munit")[0].build()
+    Trainer(method, Training(total_images=4, batch_size=4, compile=True), seed=0, comm=Comm.alone())
+    assert compiled == [method.D_1, method.D_2, *method.G_1.children(), *method.G_2.children()]
+
+
 @pytest.mark.slow
 def test_compiled_networks_train():
     case = cases_of("segan")[0]

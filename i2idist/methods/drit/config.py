@@ -31,6 +31,7 @@ class DRITConfig:
         discriminator_width: channels of the first layer of D and D2.
         discriminator_layers: stride-2 layers of D and D2 at each scale.
         discriminator_scales: scales of D and D2.
+        init_std: deviation of initial weights; 0.02 suits the default widths, narrower networks need more.
         lr: learning rate of all players but D_c.
         content_lr: learning rate of D_c.
         content_clip: largest norm of D_c's gradient.
@@ -57,6 +58,7 @@ class DRITConfig:
     discriminator_width: int = 64
     discriminator_layers: int = 4
     discriminator_scales: int = 3
+    init_std: float = 0.02
     lr: float = 1e-4
     content_lr: float = 4e-5
     content_clip: float = 5.0

@@ -93,7 +93,7 @@ class DRIT(Method):
         self.D2 = nn.ModuleDict({"a": self._discriminator(a), "b": self._discriminator(b)})
         self.D_c = ContentDiscriminator(4 * config.width, min(a.height, a.width) // 4)
         for _, network in self.networks():
-            init_normal(network)
+            init_normal(network, config.init_std)
 
     def _attribute_encoder(self, domain: Domain) -> nn.Module:
         config = self.config
