@@ -41,7 +41,7 @@ class Sampler:
 
     Attributes:
         name: Optuna's sampler; `grid` tries every point once.
-        seed: of its draws; None: another at each start.
+        seed: of its draws; None: another at each start. Of drivers of one study, the first keeps it.
         startup_trials: drawn at random before the sampler has seen enough; None: Optuna's number. TPE and CMA-ES.
         population_size: of NSGA-II and NSGA-III and CMA-ES; None: Optuna's.
     """

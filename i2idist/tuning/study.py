@@ -310,7 +310,10 @@ def open_board(search: Search, name: str, storage: RDBStorage, root: str, say: S
         is_new = not study.user_attrs.get(READY) and _is_bare(study)
     if not is_new:
         _require_same(study, search, root)
-    study.sampler = make_sampler(search.sampler, len(study.get_trials(deepcopy=False)))
+    settings = search.sampler
+    if is_shared and not is_new:  # drivers that draw alike would try the same points
+        settings = dataclasses.replace(settings, seed=None)
+    study.sampler = make_sampler(settings, len(study.get_trials(deepcopy=False)))
     study.pruner = make_pruner(search.pruner, search.evaluations)
     if is_new:
         _set_up(study, search, root)

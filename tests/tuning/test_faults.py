@@ -109,18 +109,21 @@ def complete(trials):
 
 
 def is_training(root, study, images):
-    """Whether a run of the study is in the midst of its training."""
+    """Whether a run of the study is in the midst of its training: looked up in files, which costs next to nothing."""
+    for run in Path(root).glob(f"{study}-t*"):
+        lines = (run / "metrics.jsonl").read_bytes().split(b"\n") if (run / "metrics.jsonl").exists() else []
+        is_open = len(lines) > 1 and not (run / "result.json").exists()
+        if is_open and images <= json.loads(lines[-2])["images"] < IMAGES - 400:
+            return True
+    return False
 
-    def at(trials):
-        for trial in running(trials):
-            name = next(iter(trial.user_attrs.get("runs", ())), None)
-            if name and Path(root, name, "metrics.jsonl").exists():
-                events = [event for event in launch.logs(name, root=root) if event["event"] == "metrics"]
-                if events and images <= events[-1]["images"] < IMAGES - 400:
-                    return True
-        return False
 
-    return at
+def wait_for_training(root, study, images, process, timeout_s=240):
+    """Waits until a run is in the midst of its training, while the process lives."""
+    deadline = time.monotonic() + timeout_s
+    while not is_training(root, study, images):
+        assert process.poll() is None and time.monotonic() < deadline, said(process)
+        time.sleep(0.05)
 
 
 def each_ended_once(url, study, root, count=TRIALS):
@@ -142,7 +145,7 @@ def test_a_driver_is_killed_again_and_again(driver, root):
     for kills in range(2):
         process = driver("killed", url)
         wait_for(url, "killed", lambda trials, k=kills: len(complete(trials)) >= k, process)
-        wait_for(url, "killed", is_training(root, "killed", 500), process)
+        wait_for_training(root, "killed", 500, process)
         process.send_signal(signal.SIGKILL)
         process.wait()
     summary = finish(driver("killed", url))
@@ -156,7 +159,7 @@ def test_a_driver_is_killed_again_and_again(driver, root):
 def test_ctrl_c_ends_a_search_with_a_checkpoint_and_it_goes_on(driver, root):
     url = storage_url(None, root)
     process = driver("stopped", url)
-    wait_for(url, "stopped", is_training(root, "stopped", 100), process)
+    wait_for_training(root, "stopped", 100, process)
     process.send_signal(signal.SIGINT)
     first = finish(process)
     assert first["counts"]["waiting"] == 1
@@ -170,7 +173,7 @@ def test_two_drivers_share_a_study_and_one_takes_over_what_the_other_lost(driver
     wait_for(
         url, "shared", lambda trials: len({t.user_attrs.get(DRIVER) for t in running(trials)} - {None}) == 2, one, other
     )
-    wait_for(url, "shared", is_training(root, "shared", 100), one, other)
+    wait_for_training(root, "shared", 100, one)
     one.send_signal(signal.SIGKILL)
     one.wait()
     assert finish(other)["counts"]["complete"] == TRIALS
@@ -185,7 +188,7 @@ def test_postgres_is_killed_and_comes_back(driver, root, database):
     url = storage_url(postgres.address(database.service, "studies"))
     process = driver("outage", url)
     wait_for(url, "outage", lambda trials: len(complete(trials)) >= 1, process)
-    wait_for(url, "outage", is_training(root, "outage", 100), process)
+    wait_for_training(root, "outage", 100, process)
     database.kill()
     time.sleep(10)
     assert process.poll() is None
@@ -203,7 +206,7 @@ def test_worker_postgres_and_driver_are_killed_under_twelve_trials_two_at_a_time
     start = partial(driver, "twelve", url, "--trials", str(count), "--concurrency", "2")
     process = start()
     wait_for(url, "twelve", lambda trials: len(complete(trials)) >= 2, process)
-    wait_for(url, "twelve", is_training(root, "twelve", 500), process)
+    wait_for_training(root, "twelve", 500, process)
     trial = next(trial for trial in running(load(url, "twelve").trials) if "runs" in trial.user_attrs)
     holder = lease.newest(RunFolder(root, trial.user_attrs["runs"][0]).lease)[1].holder
     os.kill(holder.pid, signal.SIGKILL)
@@ -212,7 +215,7 @@ def test_worker_postgres_and_driver_are_killed_under_twelve_trials_two_at_a_time
     time.sleep(5)
     database.back()
     wait_for(url, "twelve", lambda trials: len(complete(trials)) >= 6, process)
-    wait_for(url, "twelve", is_training(root, "twelve", 500), process)
+    wait_for_training(root, "twelve", 500, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert finish(start())["counts"]["complete"] == count
