@@ -11,6 +11,7 @@ Deviations and readings:
 - D and D2 don't see A, as in the reference; `condition_d` shows it to them, as in the paper's equations.
 - The latent term compares z with E's mean, and doesn't train E (reference). E is frozen inside that term, so that one
   backward pass serves all terms; the reference goes back through G twice for the same gradient.
+- G has no dropout, of which the paper says nothing; the reference's training scripts turn pix2pix's on.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ are a and b; x_AB = G_B(E_A^c(x_A), s_B) with s_B ~ N(0, I); h is `h`.
 Deviations and readings:
 - Pooling indices ("+PI"), the thesis's "UDIT" from section 5.6.4 on, are on; without, decoders enlarge by nearest
   neighbour. With lambda_U = 0 it *is* MUNIT on these networks, MUNIT+PI among the thesis's rivals.
-- Eq. 5.4's factor of one half is left out, which Adam doesn't notice; D's three losses are added. All norms are means
-  of absolute differences, the semantic one's too.
+- Eq. 5.4's factor of one half is left out, as in MUNIT's public code, whose weights these are; D's three losses are
+  added. All norms are means of absolute differences, the semantic one's too.
 - Tables A.13 and A.17 name no nonlinearity: ReLU follows each instance norm outside the residual blocks. Table A.14
   halves between relu1 and conv2: by max pooling. Convolutions reflect at the border, as MUNIT's do.
 - Discriminators step first, and the translators train on the same translations, as in our MUNIT.
@@ -40,6 +40,7 @@ from i2idist.methods.checks import (
     check_choice,
     check_equal_sizes,
     check_sources,
+    check_style,
     check_target,
     require_code,
 )
@@ -138,6 +139,7 @@ class Translator(nn.Module):
     def __init__(self, config: UDITConfig, channels: int) -> None:
         """Make the networks for images of so many channels."""
         super().__init__()
+        self.channels = channels
         shape = {"width": config.width, "blocks": config.blocks, "kernel": config.kernel}
         self.content = PooledEncoder(channels, downs=config.downs, indices=config.pooling_indices, **shape)
         self.style = PooledStyleEncoder(
@@ -311,7 +313,7 @@ class UDIT(Method):
         source, goal = (self.G_A, self.G_B) if target == "b" else (self.G_B, self.G_A)
         if style_from is None:
             return goal.decode(source.content(x), require_code(code, x, self.code_dim))
-        self._check_size(*style_from.shape[1:])
+        check_style(style_from, goal.channels, max(self.size_multiple, self.config.kernel // 2 + 1))
         s = goal.style(style_from[None].to(x))
         return goal.decode(source.content(x), s.expand(len(x), -1))
 

@@ -13,7 +13,7 @@ Deviations and readings:
 - The generators' adversarial loss is non-saturating; Eqs. 5 and 6 are the minimax form.
 - Instance norm follows every convolution but the first and the last of encoders and generators; LeakyReLU has slope
   0.01; the discriminators' layers are 3x3 convolutions of stride 2, before a 1x1 convolution. The text doesn't say.
-- Initial weights are N(0, 0.02^2), of the public networks too, whose code draws them by He's rule.
+- Initial weights are N(0, 0.02^2); those of the public code's encoders and generators follow He's rule, as there.
 - One draw of eta serves the reconstruction and the translation of an image.
 - `networks: public` are those of the public code: MUNIT's content encoder and decoder and its multi-scale
   discriminators, nothing shared. That code's loss, 0.01 mean(mu^2) on both codes of a cycle, is lambda_kl = 0 and
@@ -44,7 +44,7 @@ from i2idist.losses.reduction import sample_mean, widen
 from i2idist.method import Adam, Domain, Domains, Method, Player, Schedule, Step, Terms, Update, check_size
 from i2idist.methods.checks import check_at_least, check_choice, check_equal_sizes, check_target, require_code
 from i2idist.nn.adain import ContentEncoder
-from i2idist.nn.init import init_normal
+from i2idist.nn.init import init_kaiming, init_normal
 from i2idist.nn.patchgan import MultiScale, StridedPatchGAN, check_strided_patches
 from i2idist.nn.vae import back_end, discriminator, front_end, leaky_blocks, plain_decoder
 from i2idist.randomness import Noise, content_keys
@@ -148,6 +148,9 @@ class UNIT(Method):
         self.G_L1, self.G_L2 = self._make_generator(a), self._make_generator(b)
         self._make_discriminators(a, b)
         init_normal(self)
+        if config.networks == "public":
+            for name in self.generator_networks():
+                init_kaiming(getattr(self, name))
 
     def _make_encoder(self, domain: Domain) -> nn.Module:
         config = self.config

@@ -50,6 +50,22 @@ def test_terms_by_hand():
     close(terms["generator"], gan=[sp(-1.25)], fake=[sp(1.25)], rec=[2.25], lat=[2.0])
 
 
+def test_real_images_are_read_as_what_they_are_and_translations_as_their_targets():
+    """Eqs. 6.3 and 6.4, on samples whose targets are others' labels."""
+    x, labels = torch.tensor([0.1, 0.3, 0.6, 0.9], dtype=torch.float64), torch.tensor([0, 1, 0, 1])
+    z = torch.zeros(4, 2, dtype=torch.float64)
+    terms, step = run(known(), labelled(flat(*x.tolist()), labels.tolist()), z)
+    target = step.shared.target.argmax(1)
+    assert target.tolist() != labels.tolist()
+    y = x * (1 + target)
+
+    def nll(means, wanted):
+        return nn.functional.cross_entropy(torch.stack([means, 0 * means], 1), wanted, reduction="none")
+
+    torch.testing.assert_close(terms["discriminator"]["real"], nll(x, labels))
+    torch.testing.assert_close(terms["generator"]["fake"], nll(y, target))
+
+
 def test_the_public_codes_critic_by_hand():
     """D_src has the gradient 1 on each of 256 pixels, of length 16."""
     method = known(gan="wgan_gp", critic_steps=5)

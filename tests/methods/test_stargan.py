@@ -44,6 +44,25 @@ def test_terms_by_hand():
     close(terms["generator"], gan=[-4 * LN3], cls=[math.log(10)], rec=[3 * LN3])
 
 
+def test_real_images_are_read_as_what_they_are_and_fakes_as_their_targets():
+    """Eqs. 2 and 3, on samples whose targets are others' labels."""
+    method = known()
+    x = torch.tensor([0.1, 0.3, 0.6, 0.9], dtype=torch.float64)
+    terms, step = run(method, labelled(flat(*x.tolist()), [0, 1, 0, 1]))
+    target = step.shared.target.argmax(1)
+    assert target.tolist() != [0, 1, 0, 1]
+    x_hat = x * (1 + target)
+    own, others = (
+        nn.functional.cross_entropy(torch.stack([v, 0 * v], 1), y, reduction="none")
+        for v, y in (
+            (x, torch.tensor([0, 1, 0, 1])),
+            (x_hat, target),
+        )
+    )
+    torch.testing.assert_close(terms["discriminator"]["cls"], own)
+    torch.testing.assert_close(terms["generator"]["cls"], others)
+
+
 def test_the_penalty_is_taken_between_fakes_and_real_images():
     method = known()
     _, step = run(method, labelled(flat(LN3, LN3), [1, 1]))

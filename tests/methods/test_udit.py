@@ -213,6 +213,14 @@ def test_translates_both_ways_by_code_or_in_the_style_of_an_image():
         method.translate(torch.randn(1, 3, 8, 8), z[:1])
 
 
+def test_an_example_may_have_any_size_that_has_a_style():
+    method, x = make(kernel=7), torch.randn(1, 3, 16, 16)
+    assert method.translate(x, style_from=torch.randn(3, 4, 7)).shape == (1, 3, 16, 16)
+    for example in (torch.zeros(3, 3, 8), torch.zeros(1, 8, 8)):
+        with pytest.raises(ConfigError, match=r"\(3, H, W\) with at least 4 pixels a side"):
+            method.translate(x, style_from=example)
+
+
 # --- settings
 
 

@@ -159,6 +159,16 @@ def test_networks_of_the_public_code():
     assert [round(m, 2) for m in millions] == [5.39, 5.75, 8.27]
 
 
+def test_the_public_codes_initial_weights():
+    """Its configs say `init: kaiming`; its discriminators are drawn from N(0, 0.02^2), as all of the paper's are here."""
+    public = make(UNIT, networks="public", gan="least_squares", shared_layers=0, width=16, discriminator_width=64)
+    block = public.E_L1.layers[-1].conv_1.weight  # (64, 64, 3, 3)
+    last = public.D_1.scales[0].layers[-1].weight  # of 128 channels
+    assert block.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.03)
+    assert last.std().item() == pytest.approx(0.02, rel=0.25)
+    assert make(UNIT, width=16).G_H[0].conv_1.weight.std().item() == pytest.approx(0.02, rel=0.03)
+
+
 @pytest.mark.parametrize("layers", range(5))
 def test_any_number_of_blocks_is_shared(layers):
     with torch.device("meta"):
