@@ -17,6 +17,7 @@ import services
 from i2idist import launch
 from i2idist.errors import I2IError
 from i2idist.launch import lease
+from i2idist.launch.reap import reap
 from i2idist.launch.run_folder import RunFolder
 from i2idist.tuning.ledger import DRIVER, chains
 from i2idist.tuning.storage import storage_url
@@ -71,6 +72,7 @@ def driver(search_file, root, tmp_path):
     for process in started:
         process.kill()
         process.wait()
+    reap()  # what is left of their Ray
 
 
 def said(process):
