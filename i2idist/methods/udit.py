@@ -64,7 +64,8 @@ class UDITConfig:
     """UDIT's settings; tables and sections of the thesis in brackets, MUNIT's values where it says nothing.
 
     Attributes:
-        lambda_U: weight of the semantic constraint [Eq. 5.8]; 0: there is no extractor.
+        lambda_U: weight of the semantic constraint [Eq. 5.8], whose value no source gives: that of the other features
+            here; 0: there is no extractor.
         lambda_x: weight of image reconstruction [Eq. 5.5].
         lambda_c: weight of content reconstruction [Eq. 5.6].
         lambda_s: weight of style reconstruction [Eq. 5.7].
@@ -89,7 +90,7 @@ class UDITConfig:
         ema: whether a moving average of the translators is kept for translation.
     """
 
-    lambda_U: float = 10.0
+    lambda_U: float = 1.0
     lambda_x: float = 10.0
     lambda_c: float = 1.0
     lambda_s: float = 1.0

@@ -12,7 +12,8 @@ one linear layer gives the logit of being real and another, C, those of the clas
 
 Deviations and readings:
 - The discriminators' layers are ours: 5x5 convolutions of stride 2, the first `private_layers` not tied, and one linear
-  layer to the features.
+  layer to the features. Nothing rectifies these: pairs that don't correspond yet draw rectified features, which are
+  mostly 0, to 0 for good.
 - The distance of features trains the discriminators alone: it "encouraged D_1 and D_2 to interpret a pair of
   corresponding images in the same way". The pairs are (x_11, x_12) and (x_22, x_21).
 - The weights of classification and features aren't given.
@@ -38,7 +39,6 @@ from i2idist.method import Domain, Domains, Player, Step, Terms
 from i2idist.methods.checks import check_at_least, check_target
 from i2idist.methods.unit import UNIT, UNITConfig
 from i2idist.nn.init import init_normal
-from i2idist.nn.vae import SLOPE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,6 @@ class UNITAdaptation(UNIT):
             *_layers(own[-1], tied),
             nn.Flatten(),
             nn.Linear(widths[-1] * height * width, config.features),
-            nn.LeakyReLU(SLOPE),
         )
         self.D_real = nn.Linear(config.features, 1)
         self.D_1 = TiedDiscriminator(_layers(a.channels, own), self.D_H, self.D_real)
@@ -192,7 +191,7 @@ def _layers(channels: int, widths: Sequence[int]) -> nn.Sequential:
     """5x5 convolutions of stride 2, of `widths` channels; sizes are rounded up."""
     parts: list[nn.Module] = []
     for width in widths:
-        parts += [nn.Conv2d(channels, width, 5, 2, 2), nn.LeakyReLU(SLOPE, inplace=True)]
+        parts += [nn.Conv2d(channels, width, 5, 2, 2), nn.LeakyReLU(0.2, inplace=True)]
         channels = width
     return nn.Sequential(*parts)
 

@@ -73,8 +73,8 @@ def test_terms_by_hand():
 
 
 def test_weights_are_munits_and_the_constraints():
-    assert UDIT.Config().lambda_U == 10.0
-    assert make().weights() == {"U": 10.0, "x": 10.0, "c": 1.0, "s": 1.0}
+    assert UDIT.Config().lambda_U == 1.0
+    assert make().weights() == {"U": 1.0, "x": 10.0, "c": 1.0, "s": 1.0}
 
 
 def test_terms_without_a_weight_are_left_out_and_the_extractor_with_them():
