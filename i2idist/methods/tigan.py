@@ -178,7 +178,7 @@ class TIGAN(Method):
         """Translator and discriminator, and the statistics networks where there are any."""
         config = self.config
         adam, schedule = Adam(lr=config.lr, betas=config.betas), Schedule(hold=config.lr_hold)
-        networks = {"translator": ("T",), "discriminator": ("D",)}
+        networks: dict[str, tuple[str, ...]] = {"translator": ("T",), "discriminator": ("D",)}
         if config.estimates:
             networks["statistics"] = tuple(f"S_{name}" for name in config.estimates)
         return tuple(

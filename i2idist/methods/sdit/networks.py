@@ -61,7 +61,7 @@ class CodeMapping(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """(N, code_dim) -> (N, steered blocks, gamma and beta, norms, 4 * width, 1, 1)."""
-        learnt = self.layers(z).reshape(len(z), *self.shape)
+        learnt: Tensor = self.layers(z).reshape(len(z), *self.shape)
         if self.cin == "gamma":
             return torch.cat([learnt, torch.zeros_like(learnt)], dim=2)
         if self.cin == "beta":
