@@ -33,6 +33,7 @@ from i2idist.methods.checks import (
     check_choice,
     check_encoded,
     check_equal_sizes,
+    check_style,
     check_target,
     require_code,
 )
@@ -140,6 +141,7 @@ class BicycleGAN(Method):
         )
         self._levels = config.encoder_levels or (5 if min(b.height, b.width) >= 256 else 4)
         check_encoded((b.height, b.width), self._levels, "encoder_levels")
+        self._channels = b.channels
         self.E = ResnetEncoder(
             b.channels,
             width=config.encoder_width,
@@ -243,7 +245,7 @@ class BicycleGAN(Method):
         if style_from is None:
             z = require_code(code, x, self.code_dim)
         else:
-            check_encoded(style_from.shape[1:], self._levels, "encoder_levels")
+            check_style(style_from, self._channels, 2**self._levels)
             z = self.E(style_from[None].to(x))[0].expand(len(x), -1)
         b_hat: Tensor = self.G(x, z)
         return b_hat

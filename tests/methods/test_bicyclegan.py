@@ -161,8 +161,9 @@ def test_refusals():
         method.translate(x)
     with pytest.raises(SizeError, match="16x16"):
         method.translate(x[:, :, :15], z)
-    with pytest.raises(SizeError, match="at least 8x8, not 4x16"):
-        method.translate(x, style_from=torch.zeros(3, 4, 16))
+    for example in (torch.zeros(3, 4, 16), torch.zeros(1, 16, 16), torch.zeros(1, 3, 16, 16)):
+        with pytest.raises(ConfigError, match=r"style_from is .*\(3, H, W\) with at least 8 pixels"):
+            method.translate(x, style_from=example)
     with pytest.raises(ConfigError, match="'a', but this method translates to b only"):
         method.translate(x, z, target="a")
     with pytest.raises(SizeError, match="at least 32x32, not 16x16"):

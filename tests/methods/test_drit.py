@@ -271,8 +271,9 @@ def test_refusals():
         method.translate(x, z, target="c")
     with pytest.raises(SizeError, match="16x16"):
         method.translate(x[:, :, :15], z)
-    with pytest.raises(SizeError, match="at least 8x8, not 16x6"):
-        method.translate(x, style_from=torch.zeros(3, 16, 6))
+    for example in (torch.zeros(3, 16, 6), torch.zeros(1, 16, 16)):
+        with pytest.raises(ConfigError, match=r"style_from is .*\(3, H, W\) with at least 8 pixels"):
+            method.translate(x, style_from=example)
     with pytest.raises(SizeError, match="at least 61 pixels"):
         DRIT(DRIT.Config(), domains(3, 3, (32, 32)))
     with pytest.raises(ConfigError, match="generator is 'concat'.*Did you mean 'concatenation'"):

@@ -160,7 +160,7 @@ def test_networks_of_the_public_code():
 
 
 def test_the_public_codes_initial_weights():
-    """Its configs say `init: kaiming`; its discriminators are drawn from N(0, 0.02^2), as all of the paper's are here."""
+    """Its configs say `init: kaiming`; its discriminators, and all networks of the paper, start from N(0, 0.02^2)."""
     public = make(UNIT, networks="public", gan="least_squares", shared_layers=0, width=16, discriminator_width=64)
     block = public.E_L1.layers[-1].conv_1.weight  # (64, 64, 3, 3)
     last = public.D_1.scales[0].layers[-1].weight  # of 128 channels

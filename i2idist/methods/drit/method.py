@@ -31,7 +31,7 @@ from i2idist.losses.latent import kl_to_standard_normal
 from i2idist.losses.reconstruction import l1
 from i2idist.losses.reduction import sample_mean, widen
 from i2idist.method import Adam, Backward, Domain, Domains, Method, Player, Schedule, Step, Terms, Update, check_size
-from i2idist.methods.checks import check_encoded, check_equal_sizes, check_target, require_code
+from i2idist.methods.checks import check_encoded, check_equal_sizes, check_style, check_target, require_code
 from i2idist.methods.drit.config import DRITConfig
 from i2idist.methods.drit.networks import (
     ConcatenationGenerators,
@@ -85,6 +85,7 @@ class DRIT(Method):
         check_encoded((a.height, a.width), config.attribute_levels, "attribute_levels")
         check_strided_patches(a.height, a.width, layers=config.discriminator_layers, scales=config.discriminator_scales)
         channels = a.channels, b.channels
+        self._channels = {"a": a.channels, "b": b.channels}
         generators = ConcatenationGenerators if config.generator == "concatenation" else FeatureWiseGenerators
         self.E_c = ContentEncoders(channels, width=config.width, blocks=config.blocks)
         self.E_a = nn.ModuleDict({"a": self._attribute_encoder(a), "b": self._attribute_encoder(b)})
@@ -286,7 +287,7 @@ class DRIT(Method):
         if style_from is None:
             z = require_code(code, x, self.code_dim)
         else:
-            check_encoded(style_from.shape[1:], self.config.attribute_levels, "attribute_levels")
+            check_style(style_from, self._channels[target], 2**self.config.attribute_levels)
             z = self._expected(style_from[None].to(x), target).expand(len(x), -1)
         images: Tensor = self.G(self.E_c(x, "a" if target == "b" else "b"), z, target)
         return images
