@@ -1,4 +1,4 @@
-# i2idist for nodes with NVIDIA GPUs. CUDA comes with torch's wheels, the driver from the host. From the repository's root:
+# i2idist for nodes with NVIDIA GPUs; CUDA comes with torch, the driver from the host. From the repository's root:
 #   docker build -f docker/gpu.Dockerfile --build-arg REVISION="$(git rev-parse HEAD)" -t i2idist:0.1.0-gpu .
 FROM python:3.11.14-slim-bookworm
 
