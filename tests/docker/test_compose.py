@@ -69,7 +69,9 @@ def compose_with(**given):
 
 def test_secrets_are_files_and_no_variable_holds_one():
     whole = compose()
-    used = {each if isinstance(each, str) else each["source"] for s in services().values() for each in s.get("secrets", [])}
+    used = {
+        each if isinstance(each, str) else each["source"] for s in services().values() for each in s.get("secrets", [])
+    }
     assert used == set(whole["secrets"])
     assert all(secret == {"file": f"/srv/i2idist/secrets/{name}"} for name, secret in whole["secrets"].items())
     for name, service in services().items():

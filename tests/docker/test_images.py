@@ -69,7 +69,7 @@ def test_the_images_differ_in_torch_alone():
     differing = {f"{name} {arguments.split('=')[0]}" for name, arguments in cpu ^ gpu}
     assert differing == {
         "ARG TORCH_INDEX",
-        "RUN python -m pip install -c requirements.lock --no-deps --index-url \"$TORCH_INDEX\" torch torchvision",
+        'RUN python -m pip install -c requirements.lock --no-deps --index-url "$TORCH_INDEX" torch torchvision',
         "RUN python -m pip install -c requirements.lock torch torchvision",
         "ENV NVIDIA_VISIBLE_DEVICES",
     }

@@ -37,7 +37,12 @@ def running(command, folder, ready, timeout_s, **environment):
     path = f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"
     with (folder / "log.txt").open("wb") as log:
         server = subprocess.Popen(
-            command, cwd=folder, stdout=log, stderr=log, env={**kept, "PATH": path, **environment}, start_new_session=True
+            command,
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            env={**kept, "PATH": path, **environment},
+            start_new_session=True,
         )
     try:
         deadline = time.monotonic() + timeout_s
@@ -73,7 +78,9 @@ def store(prepared, tmp_path_factory):
     checks = [f"{url}/healthz", f"http://127.0.0.1:{ports['9333']}/dir/assign"]
     with running(command, folder, lambda: all(answer(check) == 200 for check in checks), 60):
         bucket = services["bucket"]
-        script = replaced([*bucket["entrypoint"], *bucket["command"]], {":9333": f":{ports['9333']}", ":8888": f":{ports['8888']}"})
+        script = replaced(
+            [*bucket["entrypoint"], *bucket["command"]], {":9333": f":{ports['9333']}", ":8888": f":{ports['8888']}"}
+        )
         for _ in range(2):  # the second time it is there
             environment = {**os.environ, "PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"}
             subprocess.run(script, check=True, timeout=60, env=environment)
@@ -114,7 +121,9 @@ def test_the_tracking_server_lets_nobody_in_without_the_prepared_password(prepar
     (address,) = (line for line in given.splitlines() if line.startswith("database_uri"))
     settings.write_text(given.replace(address, f"database_uri = sqlite:///{tmp_path}/auth.db"))
     (tmp_path / "home" / ".mlflow").mkdir(parents=True)
-    (tmp_path / "home" / ".mlflow" / "credentials").write_text((prepared / "secrets" / "mlflow_credentials").read_text())
+    (tmp_path / "home" / ".mlflow" / "credentials").write_text(
+        (prepared / "secrets" / "mlflow_credentials").read_text()
+    )
     here = {
         "/run/secrets/mlflow_flask_key": str(prepared / "secrets" / "mlflow_flask_key"),
         "postgresql+psycopg://i2idist@postgres:5432/mlflow?passfile=/run/secrets/pgpass": f"sqlite:///{tmp_path}/m.db",
@@ -127,7 +136,9 @@ def test_the_tracking_server_lets_nobody_in_without_the_prepared_password(prepar
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": service["environment"]["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"],
         "MLFLOW_SERVER_ALLOWED_HOSTS": service["environment"]["MLFLOW_SERVER_ALLOWED_HOSTS"].replace("5000", str(port)),
     }
-    with running(replaced(service["command"], here), tmp_path, lambda: answer(f"{url}/health") == 200, 400, **environment):
+    with running(
+        replaced(service["command"], here), tmp_path, lambda: answer(f"{url}/health") == 200, 400, **environment
+    ):
         assert answer(f"{url}/api/2.0/mlflow/experiments/get?experiment_id=0") == 401
         ask = "from mlflow import MlflowClient; print(MlflowClient().get_experiment('0').name)"
         kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
