@@ -1,4 +1,4 @@
-"""What holds for every file of docker/ and cluster/. None of them has been applied to a real cloud, cluster or daemon."""
+"""What holds for every file of docker/ and cluster/. None has been applied to a real cloud, cluster or daemon."""
 
 import re
 

@@ -1,7 +1,8 @@
 """KubeRay's files. They have never been applied: no Kubernetes was at hand.
 
 What Kubernetes itself defines is checked against its schemas; KubeRay's own fields against the list below, written down
-from https://github.com/ray-project/kuberay/blob/97509c3a7216cf3440af381646560a1885afb53b/docs/reference/api.md (v1.7.0).
+from its API reference of v1.7.0:
+https://github.com/ray-project/kuberay/blob/97509c3a7216cf3440af381646560a1885afb53b/docs/reference/api.md
 """
 
 import re
