@@ -1,5 +1,6 @@
 import pytest
 
+from i2idist import methods
 from i2idist.errors import ConfigError
 from i2idist.methods import METHODS, load_method
 from i2idist.methods.segan import SEGAN
@@ -7,7 +8,12 @@ from i2idist.methods.segan import SEGAN
 
 def test_by_name():
     assert load_method("segan") is SEGAN
-    assert set(METHODS) == {"segan", "pix2pix", "pix2pix_noise", "cyclegan", "cyclegan_noise"}
+    assert all(load_method(name) is method for name, method in METHODS.items())
+
+
+def test_every_public_method_has_a_name():
+    public = [vars(methods)[name] for name in methods.__all__]
+    assert {each for each in public if isinstance(each, type)} == set(METHODS.values())
 
 
 def test_from_outside():
