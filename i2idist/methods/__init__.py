@@ -40,6 +40,7 @@ __all__ = [
     "StarGAN",
     "StarGANModal",
     "TIGAN",
+    "UDIT",
     "UNIT",
     "UNITAdaptation",
     "load_method",
