@@ -44,8 +44,9 @@ demo: $(STAMP)
 # One thread each: tests start several processes at once, and threads beyond the free cores cost more than they give.
 test test-all: export OMP_NUM_THREADS = 1
 
+# Two files at a time: half of the time is waiting for servers to start.
 test: $(STAMP)
-	$(PYTEST) -m "not slow and not gpu" --ignore=tests/benchmarks
+	$(PYTEST) -n 2 --dist loadfile -m "not slow and not gpu" --ignore=tests/benchmarks
 
 test-all: $(STAMP)
 	$(PYTEST) -m "not gpu" --ignore=tests/benchmarks
