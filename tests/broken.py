@@ -142,7 +142,7 @@ class Raises(Sound):
 
 class IgnoresCode(Sound):
     def translate(self, x: Tensor, code: Tensor | None = None, *, target: str = "b") -> Tensor:
-        return self.G(x, torch.zeros(len(x), 2))
+        return self.G(x, x.new_zeros(len(x), 2))
 
 
 class LooksAround(Sound):

@@ -11,7 +11,7 @@ import yaml
 from i2idist import extractors
 from i2idist.cli import main
 from i2idist.errors import ConfigError, SourceError
-from i2idist.evaluate.classifiers import domain_of
+from i2idist.evaluate.classifiers import domains_of
 from i2idist.extractors import Layout, Row, smallest_adequate
 from i2idist.launch.runs import resume, train
 from i2idist.tracking.folders import fetch_weights
@@ -66,7 +66,7 @@ def test_a_bar_that_no_dimension_reaches_is_refused():
 
 def test_it_learns_what_shall_stay(cache):
     """Red from blue, through one channel; and each D has a network of its own."""
-    url, domain = domain_of(DATA, "b", "stored")
+    url, (domain,) = domains_of(DATA, ["b"], "stored")
     found = extractors.sweep(url, domain, (1, 0), layout=Layout(4, (1, 1)), epochs=24)
     assert [trained.row.dim for trained in found] == [1, 0]
     assert [trained.classifier.extractor.channels for trained in found] == [1, 8]
@@ -74,7 +74,7 @@ def test_it_learns_what_shall_stay(cache):
 
 
 def test_equal_seeds_give_equal_extractors(cache):
-    url, domain = domain_of(DATA, "a", "stored")
+    url, (domain,) = domains_of(DATA, ["a"], "stored")
 
     def weights(seed):
         (trained,) = extractors.sweep(url, domain, (2,), layout=LAYOUT, epochs=1, seed=seed)
@@ -110,7 +110,7 @@ def test_what_cannot_be_trained_is_refused(arguments, says, cache, tmp_path, cap
 
 
 def test_data_without_classes_is_refused(cache):
-    url, domain = domain_of("generated:maps?size=16&train=2&val=2&test=0", "a", "stored")
+    url, (domain,) = domains_of("generated:maps?size=16&train=2&val=2&test=0", ["a"], "stored")
     with pytest.raises(ConfigError, match="maps has no classes"):
         extractors.sweep(url, domain, (1,), layout=LAYOUT)
 

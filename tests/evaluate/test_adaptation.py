@@ -9,7 +9,7 @@ from i2idist.data.settings import DataSettings
 from i2idist.errors import ConfigError
 from i2idist.evaluate import choose, evaluate
 from i2idist.evaluate.classifiers import load as load_classifier
-from i2idist.evaluate.classifiers import of_domain
+from i2idist.evaluate.classifiers import of_domains
 from i2idist.methods.unit_adaptation import UNITAdaptation
 from i2idist.model import load, save
 from i2idist.translate import Options
@@ -45,7 +45,7 @@ def test_inputs_are_read_by_the_model_and_by_a_classifier_of_the_target(adapted,
     method = load(adapted).method
     by_model, by_grey = values(adapted, digits, "a", "adapted-accuracy", "source-only-accuracy")
     assert by_model == pytest.approx(agreement(method.classify, images["b"]))
-    grey = load_classifier(of_domain(digits, load_manifest(digits).domains_for(None).a))
+    grey = load_classifier(of_domains(digits, [load_manifest(digits).domains_for(None).a]))
     assert by_grey == pytest.approx(agreement(lambda x: grey(x.mean(1, keepdim=True)), images["b"]))
     (by_source,) = values(adapted, digits, "b", "adapted-accuracy")
     assert by_source == pytest.approx(agreement(lambda x: method.classify(x, domain="a"), images["a"]))
