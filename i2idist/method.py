@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from i2idist.data.batches import Batch
+from i2idist.data.batches import Batch, Labelled, Paired, Unpaired
 from i2idist.errors import SizeError
 from i2idist.randomness import Noise, bernoulli, key_of, normal, permutation, sample_keys, uniform
 
@@ -212,6 +212,18 @@ class Step:
         self._seed = seed
         self._update = ""
         self._calls: dict[str, int] = {}
+
+    @property
+    def both(self) -> tuple[Tensor, Tensor]:
+        """The images of domains a and b, (N, C, H, W) each in [-1, 1], of a paired or unpaired batch."""
+        assert isinstance(self.batch, Paired | Unpaired), "the method's batch_type has two domains"
+        return self.batch.a, self.batch.b
+
+    @property
+    def labelled(self) -> Labelled:
+        """The batch of a method that trains on labelled images."""
+        assert isinstance(self.batch, Labelled), "the method's batch_type is Labelled"
+        return self.batch
 
     def share(self, **tensors: Tensor) -> None:
         """Hand tensors to later updates of this step, detached, as `step.shared.NAME`."""

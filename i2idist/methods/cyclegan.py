@@ -195,7 +195,7 @@ class CycleGAN(Method):
 
     def generator_terms(self, step: Step) -> Terms:
         """Eq. 3, and the identity term of section 5.2."""
-        x, y = _images(step)
+        x, y = step.both
         y_hat, x_hat = self._pass(self.G, x, step), self._pass(self.F, y, step)
         step.share(x_hat=x_hat, y_hat=y_hat)
         terms = {
@@ -208,7 +208,7 @@ class CycleGAN(Method):
 
     def discriminator_terms(self, step: Step) -> Terms:
         """Eq. 1 with least squares, halved (section 7.1), on fakes from the pools."""
-        x, y = _images(step)
+        x, y = step.both
         x_hat = self.pool_x(step.shared.x_hat, step.uniform("pool_x", 2), step.comm)
         y_hat = self.pool_y(step.shared.y_hat, step.uniform("pool_y", 2), step.comm)
         return {
@@ -266,9 +266,3 @@ class CycleGANNoise(CycleGAN):
 
     Config = CycleGANNoiseConfig
     config: CycleGANNoiseConfig
-
-
-def _images(step: Step) -> tuple[Tensor, Tensor]:
-    batch = step.batch
-    assert isinstance(batch, Unpaired)
-    return batch.a, batch.b

@@ -222,7 +222,7 @@ class IcGAN(Method):
 
     def discriminator_terms(self, step: Step) -> Terms:
         """-log D(x, y) - (log(1 - D(x', y)) + log(1 - D(x, y_other))) / 2: real images with other labels are fakes."""
-        batch = _images(step)
+        batch = step.labelled
         labels = self.labels.read(batch)
         y = _signed(labels)
         generated = self.G(step.normal("z", self.config.latent_dim), y)
@@ -235,12 +235,12 @@ class IcGAN(Method):
 
     def generator_terms(self, step: Step) -> Terms:
         """-log D(x', y)."""
-        y = _signed(self.labels.read(_images(step)))
+        y = _signed(self.labels.read(step.labelled))
         return {"gan": non_saturating(self.D(step.shared.generated, y))}
 
     def encoder_terms(self, step: Step) -> Terms:
         """|z - E_z(G(z, y))|^2 on generated images, |y - E_y(x)|^2 on real ones."""
-        batch = _images(step)
+        batch = step.labelled
         y = _signed(self.labels.read(batch))
         z = step.normal("z", self.config.latent_dim)
         with torch.no_grad(), evaluating(self.G):
@@ -279,9 +279,3 @@ def _normed(layer: nn.Conv2d | nn.ConvTranspose2d, activation: nn.Module) -> lis
 def _signed(labels: Tensor) -> Tensor:
     """{0, 1} -> {-1, 1}."""
     return 2 * labels - 1
-
-
-def _images(step: Step) -> Labelled:
-    batch = step.batch
-    assert isinstance(batch, Labelled)
-    return batch

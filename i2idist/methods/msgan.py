@@ -158,7 +158,7 @@ class MSGAN(Method):
 
     def generator_terms(self, step: Step) -> Terms:
         """L_ori + lambda_ms L_ms (section 3.2), L_ori being pix2pix's with least squares."""
-        c, x = _images(step)
+        c, x = step.both
         z_1, z_2 = step.normal("z", 2, self.code_dim).unbind(1)
         twice = torch.cat([c, c])
         both = self.G(twice, torch.cat([z_1, z_2]))  # (2 N, C, H, W)
@@ -173,7 +173,7 @@ class MSGAN(Method):
 
     def discriminator_terms(self, step: Step) -> Terms:
         """Pix2pix's loss with least squares, the two outputs of an input each against the target."""
-        c, x = _images(step)
+        c, x = step.both
         return {
             "real": 2 * over_scales(least_squares_real, self.D(torch.cat([c, x], dim=1))),
             "fake": 2 * over_scales(least_squares_fake, self.D(step.shared.fake)),
@@ -226,9 +226,3 @@ class MSGANDRIT(DRIT):
         codes = z.chunk(2)
         apart = mode_seeking(*drawn_a.chunk(2), *codes) + mode_seeking(*drawn_b.chunk(2), *codes)
         return {**super().drawn_terms(drawn_a, drawn_b, z), "mode_seeking": apart}
-
-
-def _images(step: Step) -> tuple[Tensor, Tensor]:
-    batch = step.batch
-    assert isinstance(batch, Paired)
-    return batch.a, batch.b

@@ -225,7 +225,7 @@ class MUNIT(Method):
 
     def discriminator_terms(self, step: Step) -> Terms:
         """Eq. 5 with least squares, for D_1 and D_2."""
-        x1, x2 = _images(step)
+        x1, x2 = step.both
         s1, s2 = step.normal("s1", self.code_dim), step.normal("s2", self.code_dim)
         c1, c2 = self.G_1.content(x1), self.G_2.content(x2)
         x12, x21 = self.G_2.decode(c1, s2), self.G_1.decode(c2, s1)
@@ -237,7 +237,7 @@ class MUNIT(Method):
 
     def autoencoder_terms(self, step: Step) -> Terms:
         """Eq. 6, with the optional terms of section 5.1."""
-        x1, x2 = _images(step)
+        x1, x2 = step.both
         config, made = self.config, step.shared
         c1, c2, x12, x21 = made.c1, made.c2, made.x12, made.x21
         terms = {"gan": _real(self.D_2(x12)) + _real(self.D_1(x21))}  # Eq. 5
@@ -311,9 +311,3 @@ def _check_visible(*domains: Domain) -> None:
                 f"method.lambda_vgg needs images of 1 or 3 channels, but {domain.name} has {domain.channels}: set it "
                 "to 0."
             )
-
-
-def _images(step: Step) -> tuple[Tensor, Tensor]:
-    batch = step.batch
-    assert isinstance(batch, Unpaired)
-    return batch.a, batch.b

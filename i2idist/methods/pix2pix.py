@@ -152,7 +152,7 @@ class Pix2Pix(Method):
 
     def discriminator_terms(self, step: Step) -> Terms:
         """Eq. 1 halved (section 3.3: D learns at half the rate)."""
-        x, y = _images(step)
+        x, y = step.both
         y_hat = self.G(x, None, step.noise("z"))
         fake = torch.cat([x, y_hat], dim=1)
         step.keep(y_hat=y_hat, fake=fake)
@@ -163,7 +163,7 @@ class Pix2Pix(Method):
 
     def generator_terms(self, step: Step) -> Terms:
         """Eq. 4: the adversarial loss, in its non-saturating form (section 3.3), and the L1 distance (Eq. 3)."""
-        _, y = _images(step)
+        _, y = step.both
         return {"gan": non_saturating(self.D(step.shared.fake)), "l1": l1(step.shared.y_hat, y)}
 
     def translate(self, x: Tensor, code: Tensor | None = None, *, target: str = "b") -> Tensor:
@@ -178,9 +178,3 @@ class Pix2Pix(Method):
     def translator_networks(self) -> tuple[str, ...]:
         """G alone."""
         return ("G",)
-
-
-def _images(step: Step) -> tuple[Tensor, Tensor]:
-    batch = step.batch
-    assert isinstance(batch, Paired)
-    return batch.a, batch.b

@@ -232,7 +232,7 @@ class SEGAN(Method):
 
     def generator_terms(self, step: Step) -> Terms:
         """Eq. 8: the adversarial loss, minus the mutual information, and with pairs the L1 distance."""
-        a, b = _images(step)
+        a, b = step.both
         k = self.config.samples_per_input
         z = step.normal("z", self.code_dim, per_sample=k)  # (N * k, Z)
         a_each = a.repeat_interleave(k, 0)
@@ -248,7 +248,7 @@ class SEGAN(Method):
 
     def discriminator_terms(self, step: Step) -> Terms:
         """Eq. 2: the log loss on real targets and on the generator's fakes."""
-        a, b = _images(step)
+        a, b = step.both
         fake = self._seen(a.repeat_interleave(self.config.samples_per_input, 0), step.shared.b_hat)
         return {
             "real": over_scales(log_real, self.D(self._seen(a, b))),
@@ -314,9 +314,3 @@ class Pix2PixNoise(SEGAN):
 
     Config = Pix2PixNoiseConfig
     config: Pix2PixNoiseConfig
-
-
-def _images(step: Step) -> tuple[Tensor, Tensor]:
-    batch = step.batch
-    assert isinstance(batch, Paired | Unpaired)
-    return batch.a, batch.b

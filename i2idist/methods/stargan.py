@@ -152,7 +152,7 @@ class StarGAN(Method):
 
     def discriminator_terms(self, step: Step) -> Terms:
         """Eq. 5 with the critic's loss of Eq. 8; without gradients, as in validation, there is no penalty."""
-        batch = _images(step)
+        batch = step.labelled
         y = self.labels.read(batch)
         target = shuffled(y, step)
         x_hat = self.G(batch.x, target)
@@ -170,7 +170,7 @@ class StarGAN(Method):
 
     def generator_terms(self, step: Step) -> Terms:
         """Eq. 6 with the generator's side of Eq. 8."""
-        batch = _images(step)
+        batch = step.labelled
         x_hat, target = step.shared.x_hat, step.shared.target
         fake = self.D(x_hat)
         return {
@@ -193,9 +193,3 @@ class StarGAN(Method):
     def translator_networks(self) -> tuple[str, ...]:
         """G alone."""
         return ("G",)
-
-
-def _images(step: Step) -> Labelled:
-    batch = step.batch
-    assert isinstance(batch, Labelled)
-    return batch

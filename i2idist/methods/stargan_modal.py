@@ -99,7 +99,7 @@ class StarGANModal(StarGAN):
 
     def discriminator_terms(self, step: Step) -> Terms:
         """StarGAN's Eq. 5, for images of both modalities."""
-        x = _images(step)
+        x = step.both
         x_hat = tuple(self._to(m, x[1 - m], source=1 - m) for m in _MODALITIES)
         step.keep(x_hat=x_hat)
         real = [self.D(x[m], m) for m in _MODALITIES]
@@ -117,7 +117,7 @@ class StarGANModal(StarGAN):
 
     def generator_terms(self, step: Step) -> Terms:
         """StarGAN's Eq. 6; with pairs, the distance to the true image in place of the cycle."""
-        x, x_hat = _images(step), step.shared.x_hat
+        x, x_hat = step.both, step.shared.x_hat
         fake = [self.D(x_hat[m], m) for m in _MODALITIES]
         terms = {
             "gan": wasserstein_real(fake[0].real) + wasserstein_real(fake[1].real),
@@ -149,9 +149,3 @@ def _labels(modality: int, like: Tensor) -> Tensor:
     """A modality's name for each sample: (N, 2), one-hot."""
     index = like.new_full((len(like),), modality).long()
     return functional.one_hot(index, len(_MODALITIES)).to(like.dtype)
-
-
-def _images(step: Step) -> tuple[Tensor, Tensor]:
-    batch = step.batch
-    assert isinstance(batch, Paired | Unpaired)
-    return batch.a, batch.b

@@ -203,7 +203,7 @@ class TIGAN(Method):
 
     def translator_terms(self, step: Step) -> Terms:
         """Eq. 4, non-saturating or Wasserstein, with the information of section 4.2."""
-        x, _ = _images(step)
+        x, _ = step.both
         xi = step.normal("xi", self.code_dim)
         y_hat = self.T(x, xi)
         step.share(y_hat=y_hat, xi=xi)
@@ -217,12 +217,12 @@ class TIGAN(Method):
 
     def discriminator_terms(self, step: Step) -> Terms:
         """Eq. 4, the discriminator's side."""
-        _, y = _images(step)
+        _, y = step.both
         return {"real": log_real(self.D(y)), "fake": log_fake(self.D(step.shared.y_hat))}
 
     def critic_terms(self, step: Step) -> Terms:
         """WGAN-GP's critic (Gulrajani et al. 2017, Eq. 3); in validation without the penalty, which needs gradients."""
-        x, y = _images(step)
+        x, y = step.both
         with torch.no_grad():
             y_hat = self.T(x, step.normal("xi", self.code_dim))
         terms = {"real": wasserstein_real(self.D(y)), "fake": wasserstein_fake(self.D(y_hat))}
@@ -233,7 +233,7 @@ class TIGAN(Method):
 
     def statistics_terms(self, step: Step) -> Terms:
         """Eq. 3: minus the estimates that the statistics networks maximise."""
-        x, _ = _images(step)
+        x, _ = step.both
         xi, y_hat = step.shared.xi, step.shared.y_hat
         terms = {}
         if "noise" in self.config.estimates:
@@ -285,9 +285,3 @@ def _of_others(x: Tensor, step: Step) -> Tensor:
     other[order] = order.roll(1)
     mine = (positions == step.batch.positions[:, None]).int().argmax(1)
     return everyone[other[mine]]
-
-
-def _images(step: Step) -> tuple[Tensor, Tensor]:
-    batch = step.batch
-    assert isinstance(batch, Unpaired)
-    return batch.a, batch.b

@@ -257,7 +257,7 @@ class UDIT(Method):
 
     def discriminator_terms(self, step: Step) -> Terms:
         """Eq. 5.4, for D_A and D_B."""
-        x_A, x_B = _images(step)
+        x_A, x_B = step.both
         s_A, s_B = step.normal("s_A", self.code_dim), step.normal("s_B", self.code_dim)
         c_A, c_B = self.G_A.content(x_A), self.G_B.content(x_B)
         x_AB, x_BA = self.G_B.decode(c_A, s_B), self.G_A.decode(c_B, s_A)
@@ -269,7 +269,7 @@ class UDIT(Method):
 
     def translator_terms(self, step: Step) -> Terms:
         """Eq. 5.8."""
-        x_A, x_B = _images(step)
+        x_A, x_B = step.both
         made = step.shared
         c_A, c_B, x_AB, x_BA = made.c_A, made.c_B, made.x_AB, made.x_BA
         terms = {"gan": _real(self.D_B(x_AB)) + _real(self.D_A(x_BA))}  # Eq. 5.4
@@ -379,9 +379,3 @@ def _real(logits: tuple[Tensor, ...]) -> Tensor:
 
 def _fake(logits: tuple[Tensor, ...]) -> Tensor:
     return over_scales(least_squares_fake, logits)
-
-
-def _images(step: Step) -> tuple[Tensor, Tensor]:
-    batch = step.batch
-    assert isinstance(batch, Unpaired)
-    return batch.a, batch.b

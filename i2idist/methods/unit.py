@@ -219,7 +219,7 @@ class UNIT(Method):
 
     def discriminator_terms(self, step: Step) -> Terms:
         """Eqs. 5 and 6, on translations alone."""
-        x_1, x_2 = _images(step)
+        x_1, x_2 = step.both
         self._make_streams(step)
         real, fake = (log_real, log_fake) if self.config.gan == "log" else (least_squares_real, least_squares_fake)
         x_12, x_21 = step.shared.x_12.detach(), step.shared.x_21.detach()
@@ -232,7 +232,7 @@ class UNIT(Method):
 
     def generator_terms(self, step: Step) -> Terms:
         """Eq. 2, the generators' side."""
-        x_1, x_2 = _images(step)
+        x_1, x_2 = step.both
         made = step.shared
         loss = non_saturating if self.config.gan == "log" else least_squares_real
         terms = {
@@ -251,7 +251,7 @@ class UNIT(Method):
 
     def _make_streams(self, step: Step) -> None:
         """The reconstruction and translation streams of Fig. 1, each layer once; kept with their graph."""
-        x_1, x_2 = _images(step)
+        x_1, x_2 = step.both
         mu_1, mu_2 = self.E_H(torch.cat([self.E_L1(x_1), self.E_L2(x_2)])).chunk(2)
         eta = torch.cat([_eta("eta_1", mu_1, step), _eta("eta_2", mu_2, step)])
         h = self.G_H(torch.cat([mu_1, mu_2]) + eta)
@@ -294,9 +294,3 @@ def kl(mu: Tensor) -> Tensor:
 
 def _eta(purpose: str, mu: Tensor, step: Step) -> Tensor:
     return step.normal(purpose, *mu.shape[1:])
-
-
-def _images(step: Step) -> tuple[Tensor, Tensor]:
-    batch = step.batch
-    assert isinstance(batch, Unpaired)
-    return batch.a, batch.b

@@ -136,7 +136,7 @@ class SDIT(Method):
 
     def discriminator_terms(self, step: Step) -> Terms:
         """D's side of Eq. 6.8; without gradients, as in validation, there is no gradient penalty."""
-        batch = _images(step)
+        batch = step.labelled
         source = self.labels.read(batch)
         target = shuffled(source, step)
         z = step.normal("z", self.code_dim)
@@ -158,7 +158,7 @@ class SDIT(Method):
 
     def generator_terms(self, step: Step) -> Terms:
         """E's, G's and M's side of Eq. 6.8."""
-        batch, shared = _images(step), step.shared
+        batch, shared = step.labelled, step.shared
         y = shared.y
         fake = self.D(y)
         on_fake = non_saturating if self.config.gan == "log" else wasserstein_real
@@ -195,9 +195,3 @@ class SDIT(Method):
     def translator_networks(self) -> tuple[str, ...]:
         """E and G, and M where there is a code."""
         return ("E", "G", "M") if self.code_dim else ("E", "G")
-
-
-def _images(step: Step) -> Labelled:
-    batch = step.batch
-    assert isinstance(batch, Labelled)
-    return batch
