@@ -23,6 +23,7 @@ from services.supervise import Service, answers, claimed, write_secret
 
 REGION = "us-east-1"
 _NAME = "object store"
+_MIN_FREE_BYTES = 256 * 2**20
 _PORTS = ("s3", "master", "volume", "filer")
 _UNSET = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_CA_BUNDLE")
 _ACTIONS = {
@@ -50,9 +51,10 @@ def start(
         timeout_s: how long it may take to answer.
 
     Raises:
-        ServiceError: it isn't installed, ended, or didn't answer in time.
+        ServiceError: it isn't installed, the disk is nearly full, it ended, or didn't answer in time.
     """
     with claimed(_NAME, folder) as claim:
+        _check_disk(claim.folder)
         ports = claim.ports(_PORTS, port)
         _write_keys(claim.folder)
         pid, started = claim.run(
@@ -136,9 +138,20 @@ def _command(folder: Path, ports: dict[str, int], volume_size_mb: int) -> list[s
         *(weed, "-logtostderr=true", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder / 'data'}"),
         *(f"-master.port={ports['master']}", "-master.peers=none", f"-master.volumeSizeLimitMB={volume_size_mb}"),
         *(f"-volume.port={ports['volume']}", "-volume.max=200", "-filer", f"-filer.port={ports['filer']}"),
+        # A share of the disk otherwise, 1 %: of a large one that is gigabytes.
+        f"-volume.minFreeSpace={_MIN_FREE_BYTES // 2**20}MiB",
         *("-s3", f"-s3.port={ports['s3']}", f"-s3.config={folder / 's3.json'}", "-s3.port.iceberg=0"),
         *("-s3.port.lance=0", "-master.telemetry=false"),
     ]
+
+
+def _check_disk(folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < _MIN_FREE_BYTES:
+        raise ServiceError(
+            f"The disk of {folder} has {free >> 20} MiB free and the object store accepts nothing below "
+            f"{_MIN_FREE_BYTES >> 20} MiB. Free some, or choose a folder on another disk."
+        )
 
 
 def _ready(ports: dict[str, int]) -> bool:

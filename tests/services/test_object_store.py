@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from i2idist import storage
 from i2idist.cli import app
 from i2idist.data.manifest import load_manifest
-from i2idist.errors import StorageError
+from i2idist.errors import ServiceError, StorageError
 from services import object_store
 
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -143,6 +143,13 @@ def test_a_missing_bucket_is_named_and_not_made(endpoint):
         storage.write_bytes("s3://dtaa/x", b"1")
     with pytest.raises(StorageError, match="There is no bucket 'dtaa' at"):
         storage.exists("s3://dtaa/x")
+
+
+def test_a_nearly_full_disk_is_said_before_anything_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr(object_store, "_MIN_FREE_BYTES", 2**60)
+    with pytest.raises(ServiceError, match="MiB free and the object store accepts nothing below"):
+        object_store.start(tmp_path / "s3")
+    assert not (tmp_path / "s3" / "service.json").exists()
 
 
 def test_nothing_at_the_endpoint_is_said(monkeypatch):
