@@ -68,4 +68,5 @@ class Samples:
         rows = torch.cat([(self.rows(a) & self.rows(b)).nonzero()[:, 0] for a, b in routes])
         scale = self._total / sum(self.count(a, b) for a, b in routes)
         spread = values.new_zeros(self._length).index_add(0, rows, values)
-        return spread * scale
+        term: Tensor = spread * scale
+        return term
