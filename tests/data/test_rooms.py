@@ -253,7 +253,11 @@ def test_equal_rooms_at_any_size():
 
 
 def test_two_thousand_rooms_take_half_a_minute():
-    start = time.process_time()
-    for place in range(100, 150):
-        rooms.views(("speed", place), SIZE)
-    assert time.process_time() - start < 50 * 30 / 2000 * 2.5  # on a core that others use, too
+    """The best of some: others use this core, too."""
+    times = []
+    for part in range(6):
+        start = time.process_time()
+        for place in range(8):
+            rooms.views(("speed", part, place), SIZE)
+        times.append((time.process_time() - start) / 8)
+    assert min(times) < 30 / 2000 * 1.5
