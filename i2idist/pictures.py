@@ -6,6 +6,7 @@ without smoothing, so that a pixel seen is a pixel made.
 
 from __future__ import annotations
 
+import colorsys
 import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,6 +34,22 @@ def to_picture(image: Tensor) -> Image.Image:
         raise ConfigError(f"A picture shows images of 1 or 3 channels, not {image.shape[0]}: select channels first.")
     levels = ((image.detach().float() + 1.0) * 127.5).round().clamp(0, 255).to("cpu", torch.uint8)
     return Image.fromarray(levels.expand(3, -1, -1).permute(1, 2, 0).numpy())
+
+
+def label_colors(images: Tensor, classes: int) -> Tensor:
+    """Label maps as colours, as far apart as so many can be, the first being black.
+
+    Args:
+        images: (N, 1, H, W) float in [-1, 1], levels of 255 numbering the classes; levels beyond are white.
+        classes: their number.
+
+    Returns:
+        (N, 3, H, W) float in [-1, 1].
+    """
+    bright = [colorsys.hsv_to_rgb(n / (classes - 1), 0.85, (1.0, 0.6)[n % 2]) for n in range(classes - 1)]
+    palette = torch.tensor([(0.0, 0.0, 0.0), *bright, (1.0, 1.0, 1.0)], device=images.device) * 2 - 1
+    levels = ((images[:, 0].float() + 1) * 127.5).round().long().clamp_max(classes)
+    return palette[levels].permute(0, 3, 1, 2)
 
 
 def _enlarged(image: Tensor) -> Image.Image:

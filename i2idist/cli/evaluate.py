@@ -42,7 +42,9 @@ class How:
     domain: Annotated[str | None, typer.Option(help="Of the inputs. Default: the model's source.")] = None
     target: Annotated[
         str | None,
-        typer.Option(help="Translate to this domain (b, or a) or label. Default: the model's first."),
+        typer.Option(
+            help="Translate to this domain (b, or a), label or path (depth->rgb). Default: the model's first."
+        ),
     ] = None
     reference: Annotated[str | None, typer.Option(help="Real images of the target. Default: all of the dataset's.")] = (
         None

@@ -166,12 +166,18 @@ class Manifest:
                 return domain
         raise ConfigError(f"Dataset {self.name} has no domain '{name}'.{nearest(name, [d.name for d in self.domains])}")
 
-    def domains_for(self, size: tuple[int, int] | None, names: Sequence[str] | None = None) -> Domains:
+    def domains_for(
+        self,
+        size: tuple[int, int] | None,
+        names: Sequence[str] | None = None,
+        label_maps: Mapping[str, int] | None = None,
+    ) -> Domains:
         """What a method is told when images are read at `size`.
 
         Args:
             size: (height, width) in pixels, None for the stored size.
             names: the domains to read, in order; all of them by default.
+            label_maps: the number of classes of each domain whose images are label maps.
 
         Raises:
             ConfigError: `size` is None and a domain's images differ in size, or a name is unknown.
@@ -182,7 +188,7 @@ class Manifest:
             pixels = size or domain.size
             if pixels is None:
                 raise ConfigError(f"Images of {self.name}/{domain.name} differ in size: set data.size, e.g. 256.")
-            images.append(Domain(domain.name, domain.channels, *pixels))
+            images.append(Domain(domain.name, domain.channels, *pixels, (label_maps or {}).get(domain.name)))
         return Domains(tuple(images), self.labels)
 
     def sealed(self) -> Manifest:

@@ -148,6 +148,11 @@ class PoolSource:
         shard, row = self._place(sample)
         return shard.index.label(row)
 
+    def present(self, sample: int, domains: Sequence[str]) -> list[bool]:
+        """Whether a sample has an image, for each of `domains`."""
+        shard, row = self._place(sample)
+        return [shard.index.columns[domain].sizes[row] > 0 for domain in domains]
+
     def key(self, sample: int) -> str:
         """A sample's key."""
         shard, row = self._place(sample)

@@ -71,7 +71,7 @@ def evaluation_in_training(
     options = Options(
         threads=torch.get_num_threads(), device="cuda" if device.type == "cuda" else "cpu", target=method.targets[0]
     )
-    inputs = find_inputs(absolute(url), domains.a, split=SPLIT)
+    inputs = find_inputs(absolute(url), domains.route(method.targets[0])[0], split=SPLIT)
     job = Job(Model("", name, None, None, card), inputs, options, "", 0)
     return evaluation_of(job, choices_of(training), cache=cache)
 

@@ -10,6 +10,7 @@ from i2idist.methods.bicyclegan import BicycleGAN
 from i2idist.methods.cyclegan import CycleGAN, CycleGANNoise
 from i2idist.methods.drit import DRIT
 from i2idist.methods.icgan import IcGAN
+from i2idist.methods.mmnet import MMNet
 from i2idist.methods.msgan import MSGAN, MSGANDRIT
 from i2idist.methods.munit import MUNIT
 from i2idist.methods.pix2pix import Pix2Pix
@@ -29,6 +30,7 @@ __all__ = [
     "CycleGANNoise",
     "IcGAN",
     "DRIT",
+    "MMNet",
     "MSGAN",
     "MSGANDRIT",
     "MUNIT",
@@ -64,6 +66,7 @@ METHODS: dict[str, type[Method]] = {
     "stargan_modal": StarGANModal,
     "sdit": SDIT,
     "icgan": IcGAN,
+    "mmnet": MMNet,
     "tigan": TIGAN,
     "unit_adaptation": UNITAdaptation,
 }

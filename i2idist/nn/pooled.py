@@ -6,6 +6,8 @@ that an output keeps its input's outlines (SegNet, Badrinarayanan et al. 2017, a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -88,7 +90,50 @@ class PooledStyleEncoder(nn.Module):
         return code
 
 
-class UnpoolingDecoder(nn.Module):
+class _Unpooling(nn.Module):
+    """Residual blocks, then unpooling and convolution for each doubling; nearest neighbours without indices."""
+
+    def __init__(
+        self, out_channels: int, *, width: int, ups: int, blocks: int, kernel: int, block: Callable[[int], nn.Module]
+    ) -> None:
+        super().__init__()
+        widths = [width * 2**level for level in reversed(range(ups))]
+        targets = [*widths[1:], out_channels]
+        self.blocks = nn.ModuleList(block(widths[0]) for _ in range(blocks))
+        self.convs = nn.ModuleList(ReflectConv(i, o, kernel) for i, o in zip(widths, targets, strict=True))
+        self.norms = nn.ModuleList(InstanceNorm(channels) for channels in widths[1:])
+
+    def _enlarge(self, h: Tensor, indices: tuple[Tensor, ...]) -> Tensor:
+        places = indices[::-1]
+        for level, conv in enumerate(self.convs):
+            h = (
+                functional.max_unpool2d(h, places[level], (2, 2))
+                if places
+                else functional.interpolate(h, scale_factor=2)
+            )
+            h = conv(h)
+            if level < len(self.norms):
+                h = functional.relu(self.norms[level](h))
+        return h
+
+
+class ResidualDecoder(_Unpooling):
+    """An image generator (Tables A.8, A.12): residual blocks with instance norm, then the doublings."""
+
+    def __init__(self, out_channels: int, *, width: int, ups: int, blocks: int, kernel: int) -> None:
+        """Make the network; settings as the encoder's."""
+        block = partial(ResidualBlock, kernel=kernel)
+        super().__init__(out_channels, width=width, ups=ups, blocks=blocks, kernel=kernel, block=block)
+
+    def forward(self, content: Content) -> Tensor:
+        """An encoder's content -> (N, out_channels, H, W), unbounded."""
+        h = content.features
+        for block in self.blocks:
+            h = block(h)
+        return self._enlarge(h, content.indices)
+
+
+class UnpoolingDecoder(_Unpooling):
     """An image generator (Table A.17): AdaIN residual blocks, then unpooling and convolution for each doubling.
 
     Without indices it enlarges by nearest neighbour instead. All AdaIN layers share one shift and one scale.
@@ -96,12 +141,8 @@ class UnpoolingDecoder(nn.Module):
 
     def __init__(self, out_channels: int, *, width: int, ups: int, blocks: int, kernel: int) -> None:
         """Make the network; settings as the encoder's."""
-        super().__init__()
-        widths = [width * 2**level for level in reversed(range(ups))]
-        targets = [*widths[1:], out_channels]
-        self.blocks = nn.ModuleList(AdaINBlock(widths[0], kernel) for _ in range(blocks))
-        self.convs = nn.ModuleList(ReflectConv(i, o, kernel) for i, o in zip(widths, targets, strict=True))
-        self.norms = nn.ModuleList(InstanceNorm(channels) for channels in widths[1:])
+        block = partial(AdaINBlock, kernel=kernel)
+        super().__init__(out_channels, width=width, ups=ups, blocks=blocks, kernel=kernel, block=block)
 
     def forward(self, content: Content, affine: Tensor) -> Tensor:
         """Make an image.
@@ -117,14 +158,4 @@ class UnpoolingDecoder(nn.Module):
         twice = torch.cat([affine, affine], dim=1)
         for block in self.blocks:
             h = block(h, twice)
-        places = content.indices[::-1]
-        for level, conv in enumerate(self.convs):
-            h = (
-                functional.max_unpool2d(h, places[level], (2, 2))
-                if places
-                else functional.interpolate(h, scale_factor=2)
-            )
-            h = conv(h)
-            if level < len(self.norms):
-                h = functional.relu(self.norms[level](h))
-        return torch.tanh(h)
+        return torch.tanh(self._enlarge(h, content.indices))

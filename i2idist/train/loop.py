@@ -373,11 +373,11 @@ def validate(trainer: Trainer, batches: Iterator[Batch], comm: Comm, seed: int) 
     Each batch is evaluated whole on one worker, so that values are the same on any number of workers.
 
     Returns:
-        Means over samples, by `player/term`, the same on every rank.
+        Means over the samples that a term speaks of, by `player/term`, the same on every rank.
     """
     method, training = trainer.method, trainer.training
     device = next(method.parameters()).device
-    rows: list[tuple[int, int, dict[str, float]]] = []
+    rows: list[tuple[int, dict[str, tuple[int, float]]]] = []
     with as_saved(trainer):
         for batch in batches:
             batch = batch.to(device, parameter_dtype(training), memory_format(training))
@@ -390,9 +390,8 @@ def validate(trainer: Trainer, batches: Iterator[Batch], comm: Comm, seed: int) 
                 global_batch=len(batch),
             )
             terms = method.validation_terms(step)
-            rows.append((int(batch.positions[0]), len(batch), {n: float(v.double().mean()) for n, v in terms.items()}))
+            found = {n: (v.numel() if v.dim() else len(batch), float(v.double().mean())) for n, v in terms.items()}
+            rows.append((int(batch.positions[0]), found))
     everyone = sorted((row for rows in comm.gather_objects(rows) for row in rows), key=lambda row: row[0])
-    total = sum(count for _, count, _ in everyone)
-    if not total:
-        return {}
-    return {name: sum(count * values[name] for _, count, values in everyone) / total for name in everyone[0][2]}
+    names = {name: [row[name] for _, row in everyone if name in row] for _, row in everyone for name in row}
+    return {n: sum(count * mean for count, mean in each) / sum(count for count, _ in each) for n, each in names.items()}

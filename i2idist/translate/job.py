@@ -120,8 +120,13 @@ class Job:
 
     @property
     def source(self) -> Domain:
-        """The domain that is translated from."""
+        """The domain that is translated from; of several that are fused, their images side by side."""
         return self.model.card.domains.route(self.options.target)[0]
+
+    @property
+    def sources(self) -> tuple[Domain, ...]:
+        """The domains that are translated from."""
+        return self.model.card.domains.sources(self.options.target)
 
     @property
     def target(self) -> Domain:

@@ -15,7 +15,19 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from i2idist.data.batches import Labelled, Paired, Unpaired
-from i2idist.data.generated import GENERATED, Parameters, digits, edges, generate, maps, parse, resolve, shapes
+from i2idist.data.generated import (
+    GENERATED,
+    Parameters,
+    digits,
+    edges,
+    generate,
+    maps,
+    opponents,
+    parse,
+    resolve,
+    rooms,
+    shapes,
+)
 from i2idist.data.generated._draws import luma, rng_of
 from i2idist.data.manifest import load_manifest
 from i2idist.data.reader import DataSettings, Reader
@@ -287,7 +299,8 @@ def test_packed_datasets_say_what_they_hold(tmp_path):
         manifest = generate(name, str(tmp_path / name), size=(20, 24), **SMALL, seed=2, progress=seen.append)
         pools = 2 if manifest.role == "unpaired" else 1
         assert seen == list(range(1, sum(SMALL.values()) * pools + 1))
-        assert all(domain.size == (20, 24) and domain.bits == 8 for domain in manifest.domains)
+        assert all(domain.size == (20, 24) for domain in manifest.domains)
+        assert all(domain.bits == (16 if domain.name == "depth" else 8) for domain in manifest.domains)
         counts = {split: [pool.count for pool in pools] for split, pools in manifest.splits.items()}
         channels = [domain.channels for domain in manifest.domains]
         shown[name] = (manifest.name, manifest.role, channels, manifest.labels, counts)
@@ -297,6 +310,8 @@ def test_packed_datasets_say_what_they_hold(tmp_path):
         "digits": ("digits", "unpaired", [1, 3], tuple("0123456789"), pools),
         "edges": ("edges", "paired", [1, 3], ("shoe", "bag", "vase", "car"), pairs),
         "maps": ("maps", "paired", [3, 3], (), pairs),
+        "opponents": ("opponents", "multimodal", [1, 1, 3], opponents.PHOTOGRAPHS, pairs),
+        "rooms": ("rooms", "multimodal", [3, 1, 1], rooms.CLASSES, pairs),
         "shapes": ("shapes", "labelled", [3], ("red", "yellow", "green", "blue"), pairs),
         "textures": ("textures", "unpaired", [3, 3], ("flat", "textured"), pools),
     }
