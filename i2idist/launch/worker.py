@@ -253,8 +253,9 @@ def build(experiment: Experiment, reader: Reader, from_sources: bool = True) -> 
         from_sources: load the sources; False where a checkpoint, which holds all that came from them, follows.
     """
     torch.manual_seed(key_of(experiment.seed, "initial parameters"))
-    sources = {name: load_source(source) for name, source in experiment.sources.items()} if from_sources else None
-    return method_class(experiment.method).build(experiment.method.config, reader.domains, sources)
+    cls, named = method_class(experiment.method), experiment.sources.items()
+    config = cls.with_sources(experiment.method.config, {name: s.model for name, s in named if s.model})
+    return cls.build(config, reader.domains, {name: load_source(s) for name, s in named} if from_sources else None)
 
 
 def open_readers(experiment: Experiment, rank: int, world_size: int, stack: ExitStack) -> tuple[Reader, Reader | None]:
