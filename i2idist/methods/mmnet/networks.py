@@ -18,7 +18,7 @@ def make_encoder(config: MMNetConfig, domain: Domain) -> nn.Module:
     network: nn.Module
     if config.networks == "residual":
         shape = {"width": config.width, "downs": config.halvings, "blocks": config.blocks, "kernel": config.kernel}
-        network = PooledEncoder(channels, **shape, indices=config.side == "indices")
+        network = PooledEncoder(channels, **shape, indices=config.side == "indices", tilt=True)
     else:
         is_vgg = config.pretrained and domain.name == config.anchor
         network = SegNetEncoder(
