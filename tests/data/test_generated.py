@@ -15,7 +15,19 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from i2idist.data.batches import Labelled, Paired, Unpaired
-from i2idist.data.generated import GENERATED, Parameters, digits, edges, generate, maps, parse, resolve, rooms, shapes
+from i2idist.data.generated import (
+    GENERATED,
+    Parameters,
+    digits,
+    edges,
+    generate,
+    maps,
+    opponents,
+    parse,
+    resolve,
+    rooms,
+    shapes,
+)
 from i2idist.data.generated._draws import luma, rng_of
 from i2idist.data.manifest import load_manifest
 from i2idist.data.reader import DataSettings, Reader
@@ -298,6 +310,7 @@ def test_packed_datasets_say_what_they_hold(tmp_path):
         "digits": ("digits", "unpaired", [1, 3], tuple("0123456789"), pools),
         "edges": ("edges", "paired", [1, 3], ("shoe", "bag", "vase", "car"), pairs),
         "maps": ("maps", "paired", [3, 3], (), pairs),
+        "opponents": ("opponents", "multimodal", [1, 1, 3], opponents.PHOTOGRAPHS, pairs),
         "rooms": ("rooms", "multimodal", [3, 1, 1], rooms.CLASSES, pairs),
         "shapes": ("shapes", "labelled", [3], ("red", "yellow", "green", "blue"), pairs),
         "textures": ("textures", "unpaired", [3, 3], ("flat", "textured"), pools),

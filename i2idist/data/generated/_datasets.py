@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from i2idist.data.generated import digits, edges, maps, rooms, shapes, textures
+from i2idist.data import modalities
+from i2idist.data.generated import digits, edges, maps, opponents, rooms, shapes, textures
 from i2idist.data.generated._draws import rng_of
 from i2idist.data.manifest import Role
 from i2idist.data.pack import Sample
@@ -100,6 +101,30 @@ def _shape_samples(parameters: Parameters) -> Iterator[Sample]:
             yield Sample(f"{place:06d}", split, {"image": image}, label)
 
 
+_PAIRED = {
+    "theta2,theta3": (("theta1", "theta2"), ("theta1", "theta3")),
+    "all": (("theta1", "theta2", "theta3"),),
+}
+"""What training sees of each of its images, in turns, by the name of the choice."""
+_SUBJECTS = {"photographs": opponents.PHOTOGRAPHS, "flowers": tuple(opponents.FLOWERS)}
+
+
+def _opponent_samples(parameters: Parameters) -> Iterator[Sample]:
+    """Classes take turns among the images that training sees alike, so that no class is tied to a pair."""
+    seen, subject = _PAIRED[parameters.choices["seen"]], parameters.choices["of"]
+    for split, count in parameters.splits().items():
+        turns = seen if split == "train" else _PAIRED["all"]
+        for place in range(count):
+            label = place // len(turns) % len(_SUBJECTS[subject])
+            key = (parameters.seed, "opponents", subject, split, place)
+            if subject == "flowers":
+                image = opponents.flower(key, parameters.size, label)
+            else:
+                image = opponents.crop(key, parameters.size, label, split)
+            shown = modalities.opponents(image)
+            yield Sample(f"{place:06d}", split, {name: shown[name] for name in turns[place % len(turns)]}, label)
+
+
 _SEEN: dict[str, tuple[tuple[str, ...], ...]] = {
     "depth,segmentation": (("rgb", "depth"), ("rgb", "segmentation")),
     "depth-nir,segmentation": (("rgb", "depth", "nir"), ("rgb", "segmentation")),
@@ -187,6 +212,16 @@ GENERATED: dict[str, Generator] = {
         labels=_always(),
         revision=2,
         samples=_map_samples,
+    ),
+    "opponents": Generator(
+        summary="red - green, green - blue and colours of photographs or drawn flowers, in pairs that share no image",
+        role="multimodal",
+        counts={"train": 2000, "val": 100, "test": 200},
+        labels=lambda parameters: _SUBJECTS[parameters.choices["of"]],
+        revision=1,
+        samples=_opponent_samples,
+        choices={"of": tuple(_SUBJECTS), "seen": tuple(_PAIRED)},
+        domains=_always("theta1", "theta2", "theta3"),
     ),
     "rooms": Generator(
         summary="furnished rooms as colour, depth, label map and infrared, no two of the last three of one room",
