@@ -107,7 +107,7 @@ class MMNetUnpaired(Method):
         image = domains.a
         self._check_size(image.height, image.width)
         check_strided_patches(image.height, image.width, layers=config.discriminator_layers)
-        shape = {"width": config.width, "blocks": config.blocks, "kernel": config.kernel}
+        shape: dict[str, Any] = {"width": config.width, "blocks": config.blocks, "kernel": config.kernel}
         count, channels = range(len(self.labels)), image.channels
         self.encoders = nn.ModuleList(
             PooledEncoder(channels, **shape, downs=DOWNS, indices=config.pooling_indices, tilt=True) for _ in count
