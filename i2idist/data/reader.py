@@ -43,7 +43,7 @@ class _Stream:
 
     def __init__(self, reader: PoolReader, order: Order | None, fields: tuple[str, ...], sizes: list[tuple[int, int]]):
         self.reader, self.order, self.fields, self.sizes = reader, order, fields, sizes
-        self.length = reader.source.pool.count
+        self.length = reader.source.length
         self.key = "".join(fields)
 
     def samples(self, positions: Indices) -> Indices:
@@ -199,7 +199,8 @@ class Reader:
     ) -> _Stream:
         settings, key = self._settings, "".join(fields)
         domains = [self._manifest.domain(self._names[column]) for column in columns]
-        source = PoolSource(settings.url, self._manifest, self._split, domains[0].name, self._cache)
+        having = [] if self._role is Multimodal else [domain.name for domain in domains]
+        source = PoolSource(settings.url, self._manifest, self._split, domains[0].name, self._cache, having=having)
         bad = BadSamples(settings.on_bad_sample == "skip", settings.max_bad_fraction, self._seed, key)
         sized = [sizes[column] for column in columns]
         reader = PoolReader(source, domains, sized, bad, settings.memory_bytes, settings.label_maps)

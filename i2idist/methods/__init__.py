@@ -11,7 +11,7 @@ from i2idist.methods.bicyclegan import BicycleGAN
 from i2idist.methods.cyclegan import CycleGAN, CycleGANNoise
 from i2idist.methods.drit import DRIT
 from i2idist.methods.icgan import IcGAN
-from i2idist.methods.mmnet import MMNet
+from i2idist.methods.mmnet import MMNet, MMNetUnpaired
 from i2idist.methods.msgan import MSGAN, MSGANDRIT
 from i2idist.methods.munit import MUNIT
 from i2idist.methods.pix2pix import Pix2Pix
@@ -36,6 +36,7 @@ __all__ = [
     "IcGAN",
     "DRIT",
     "MMNet",
+    "MMNetUnpaired",
     "MSGAN",
     "MSGANDRIT",
     "MUNIT",
@@ -75,6 +76,7 @@ METHODS: dict[str, type[Method]] = {
     "sdit": SDIT,
     "icgan": IcGAN,
     "mmnet": MMNet,
+    "mmnet_unpaired": MMNetUnpaired,
     "tigan": TIGAN,
     "unit_adaptation": UNITAdaptation,
     "wgan_gp": WGANGP,

@@ -140,7 +140,7 @@ class Translator(nn.Module):
         """Make the networks for images of so many channels."""
         super().__init__()
         self.channels = channels
-        shape = {"width": config.width, "blocks": config.blocks, "kernel": config.kernel}
+        shape: dict[str, Any] = {"width": config.width, "blocks": config.blocks, "kernel": config.kernel}
         self.content = PooledEncoder(channels, downs=config.downs, indices=config.pooling_indices, **shape)
         self.style = PooledStyleEncoder(
             channels, width=config.width, downs=config.downs, kernel=config.kernel, code_dim=config.code_dim

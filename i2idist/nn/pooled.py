@@ -18,6 +18,20 @@ from i2idist.nn.adain import AdaINBlock
 from i2idist.nn.norm import InstanceNorm
 from i2idist.nn.resnet import ReflectConv, ResidualBlock
 
+_TILT = 1e-4
+
+
+def tilted_max_pool(x: Tensor) -> tuple[Tensor, Tensor]:
+    """2x2 max pooling in which the first of values that are (nearly) equal wins: (N, C, H, W) -> values, indices.
+
+    Over a label map's flat areas all values of a window are equal but for rounding, which differs between batch sizes,
+    and an index that rounding chose would make the output depend on the batch. So places are tilted by 1e-4 each.
+    """
+    ramp = torch.arange(4, dtype=x.dtype, device=x.device).reshape(2, 2) * -_TILT
+    tilted = x + ramp.repeat(x.shape[2] // 2, x.shape[3] // 2)
+    values, indices = functional.max_pool2d(tilted, 2, return_indices=True)
+    return values, indices
+
 
 class Content(NamedTuple):
     """What an image shows.
@@ -35,7 +49,15 @@ class PooledEncoder(nn.Module):
     """A content encoder (Table A.13): convolution, instance norm, pooling for each halving, then residual blocks."""
 
     def __init__(
-        self, in_channels: int, *, width: int, downs: int, blocks: int, kernel: int, indices: bool = True
+        self,
+        in_channels: int,
+        *,
+        width: int,
+        downs: int,
+        blocks: int,
+        kernel: int,
+        indices: bool = True,
+        tilt: bool = False,
     ) -> None:
         """Make the network.
 
@@ -46,8 +68,10 @@ class PooledEncoder(nn.Module):
             blocks: residual blocks.
             kernel: of every convolution.
             indices: keep pooling indices.
+            tilt: pool by `tilted_max_pool`, for images with flat areas.
         """
         super().__init__()
+        self._tilt = tilt
         self._keeps_indices = indices
         widths = [in_channels, *(width * 2**level for level in range(downs))]
         self.convs = nn.ModuleList(ReflectConv(i, o, kernel) for i, o in zip(widths, widths[1:], strict=False))
@@ -58,7 +82,8 @@ class PooledEncoder(nn.Module):
         """(N, in_channels, H, W) -> features (N, width * 2^(downs - 1), H / 2^downs, W / 2^downs)."""
         indices = []
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            pooled, places = functional.max_pool2d(norm(conv(x)), 2, return_indices=True)
+            x = norm(conv(x))
+            pooled, places = tilted_max_pool(x) if self._tilt else functional.max_pool2d(x, 2, return_indices=True)
             x = functional.relu(pooled)  # after pooling: among zeros no place would be the maximum's
             indices.append(places)
         return Content(self.blocks(x), tuple(indices) if self._keeps_indices else ())
@@ -125,12 +150,12 @@ class ResidualDecoder(_Unpooling):
         block = partial(ResidualBlock, kernel=kernel)
         super().__init__(out_channels, width=width, ups=ups, blocks=blocks, kernel=kernel, block=block)
 
-    def forward(self, content: Content) -> Tensor:
-        """An encoder's content -> (N, out_channels, H, W), unbounded."""
-        h = content.features
+    def forward(self, content: tuple[Tensor, tuple[Tensor, ...]]) -> Tensor:
+        """An encoder's content, features and indices -> (N, out_channels, H, W), unbounded."""
+        h, indices = content
         for block in self.blocks:
             h = block(h)
-        return self._enlarge(h, content.indices)
+        return self._enlarge(h, indices)
 
 
 class UnpoolingDecoder(_Unpooling):

@@ -15,13 +15,11 @@ from torch.nn import functional
 
 from i2idist.errors import SourceError
 from i2idist.nn.norm import CrossReplicaBatchNorm
+from i2idist.nn.pooled import tilted_max_pool
 
 Side = Literal["indices", "skip", "none"]
 
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-_TILT = 1e-4
 
 
 class Latent(NamedTuple):
@@ -34,18 +32,6 @@ class Latent(NamedTuple):
 
     features: Tensor
     side: tuple[Tensor, ...]
-
-
-def tilted_max_pool(x: Tensor) -> tuple[Tensor, Tensor]:
-    """2x2 max pooling in which the first of values that are (nearly) equal wins: (N, C, H, W) -> values, indices.
-
-    Over a label map's flat areas all values of a window are equal but for rounding, which differs between batch sizes,
-    and an index that rounding chose would make the output depend on the batch. So places are tilted by 1e-4 each.
-    """
-    ramp = torch.arange(4, dtype=x.dtype, device=x.device).reshape(2, 2) * -_TILT
-    tilted = x + ramp.repeat(x.shape[2] // 2, x.shape[3] // 2)
-    values, indices = functional.max_pool2d(tilted, 2, return_indices=True)
-    return values, indices
 
 
 def _widths(width: int, blocks: int) -> list[int]:

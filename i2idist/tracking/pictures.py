@@ -37,6 +37,8 @@ class Pictures:
         method, batch = trainer.method, self._inputs(trainer)
         if isinstance(batch, Multimodal):
             return _routes(trainer, batch)
+        if isinstance(batch, Labelled) and ARROW in method.targets[0]:
+            return _to_labels(trainer, batch)
         codes = self._codes(method, CODES)
         targets = method.targets if isinstance(batch, Labelled) else method.targets[:1]
         outputs = torch.cat([_translate(trainer, _sources(batch), codes, target) for target in targets], dim=1)
@@ -109,6 +111,19 @@ def _routes(trainer: Trainer, batch: Multimodal) -> Image:
     columns = ["+".join(domain.name[:5] for domain in parts) for parts in sources.values()]
     title = f"{trainer.images:,} images: {first.name}, and {goal.name} made of"
     return sheet(_shown(images[first.name], first), outputs, title=title, columns=[*columns, "truth"])
+
+
+def _to_labels(trainer: Trainer, batch: Labelled) -> Image:
+    """Each image and its translations from its own label to every other."""
+    labels = list(dict.fromkeys(target.partition(ARROW)[0] for target in trainer.method.targets))
+    with as_saved(trainer):
+        rows = [
+            torch.cat(
+                [x if name == own else trainer.method.translate(x, target=f"{own}{ARROW}{name}") for name in labels]
+            )
+            for x, own in ((batch.x[n : n + 1], labels[int(batch.y[n])]) for n in range(len(batch)))
+        ]
+    return sheet(batch.x, torch.stack(rows), title=f"{trainer.images:,} images", columns=labels)
 
 
 def _shown(x: Tensor, domain: Domain) -> Tensor:

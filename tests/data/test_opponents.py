@@ -16,14 +16,6 @@ def samples(query: str) -> list:
     return list(GENERATED["opponents"].samples(parse(f"generated:opponents?size=32&{query}")[1]))
 
 
-def test_theta_by_hand():
-    pixels = np.array([[[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255], [10, 20, 50]]], dtype=np.uint8)
-    shown = opponents.theta(pixels)
-    assert shown["theta1"].tolist() == [[128, 255, 0, 128, 123]]
-    assert shown["theta2"].tolist() == [[128, 128, 255, 0, 113]]
-    assert shown["theta3"] is pixels
-
-
 def test_a_reader_gives_the_differences(tmp_path):
     generate(
         "opponents", str(tmp_path / "d"), size=16, train=0, val=0, test=6, choices={"seen": "all", "of": "flowers"}

@@ -13,6 +13,7 @@ from i2idist.data.generated import GENERATED, generate, parse, resolve, rooms
 from i2idist.data.generated._casting import Body, Camera, interval, lit, normals, visible
 from i2idist.data.generated._draws import rng_of
 from i2idist.data.generated._roomplan import furnished
+from i2idist.data.modalities import DEPTH_METRES
 from i2idist.errors import ConfigError
 
 SIZE = (48, 48)
@@ -122,13 +123,13 @@ def test_depth_is_that_of_planes_where_floor_and_ceiling_are_seen():
     for place in range(12):
         scene = furnished(rng_of("tests", place, "room"))
         shown, cam = view(place), scene.camera((SIZE[0] * 2, SIZE[1] * 2))
-        metres = shown.depth / 65535 * rooms.DEPTH_METRES
+        metres = shown.depth / 65535 * DEPTH_METRES
         z = cam.eye[2] + cam.rays()[2, 1::2, 1::2] * metres
         assert np.abs(z[shown.segmentation == FLOOR]).max() < 0.02
         height = 2 * scene.bodies[0].half[2]
         roof = z[shown.segmentation == CEILING]
         assert roof.size == 0 or np.abs(roof - height).max() < 2e-3
-        assert metres.min() > 0.1 and metres.max() < rooms.DEPTH_METRES - 1
+        assert metres.min() > 0.1 and metres.max() < DEPTH_METRES - 1
 
 
 def test_every_class_is_seen_and_none_fills_the_rooms():

@@ -14,6 +14,12 @@ def test_by_hand():
     assert not x.grad[1].any()
 
 
+def test_what_is_not_known_does_not_count():
+    x, y = torch.tensor([[1.0, 0.1, -5.0, 99.0], [1.0, 2.0, 3.0, 4.0]]), torch.zeros(2, 4)
+    known = torch.tensor([[True, True, True, False], [False] * 4])
+    torch.testing.assert_close(berhu(x, y, known), torch.stack([berhu(x[:1, :3], y[:1, :3])[0], torch.tensor(0.0)]))
+
+
 def test_c_is_each_images_own():
     x, y = torch.tensor([[10.0, 1.0], [1.0, 0.1]]), torch.zeros(2, 2)
     torch.testing.assert_close(berhu(x, y), torch.stack([berhu(x[n : n + 1], y[:1])[0] for n in range(2)]))

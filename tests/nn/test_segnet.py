@@ -4,13 +4,13 @@ from torch import nn
 from torch.nn import functional
 
 from i2idist.errors import SourceError
+from i2idist.nn.pooled import tilted_max_pool
 from i2idist.nn.segnet import (
     BatchNormDiscriminator,
     Latent,
     SegNetDecoder,
     SegNetEncoder,
     UpsamplingDecoder,
-    tilted_max_pool,
 )
 
 VGG = (2, 2, 3, 3, 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from i2idist.data import modalities
 from i2idist.data.generated import digits, edges, maps, opponents, rooms, shapes, textures
 from i2idist.data.generated._draws import rng_of
 from i2idist.data.manifest import Role
@@ -122,7 +123,7 @@ def _opponent_samples(parameters: Parameters) -> Iterator[Sample]:
                 image = opponents.flower(key, parameters.size, label)
             else:
                 image = opponents.crop(key, parameters.size, label, split)
-            shown = opponents.theta(image)
+            shown = modalities.opponents(image)
             yield Sample(f"{place:06d}", split, {name: shown[name] for name in turns[place % len(turns)]}, label)
 
 

@@ -1,8 +1,5 @@
 """Opponent colours: images in three domains of which two are differences of colour channels (thesis, Eq. 4.14).
 
-theta1: R - G. theta2: G - B. Both (d + 255) / 2 for a difference d of bytes, so that readers give d / 255; 1 channel.
-theta3: (R, G, B). 3 channels.
-
 Of photographs: crops of the pictures that scikit-learn and matplotlib carry, each picture a class. Every picture is cut
 into tiles, and a crop lies in one tile of its split: no pixel is in two splits.
 Of flowers: drawn ones of ten kinds that differ in form and in colour, so that a classifier can tell whether a colour
@@ -74,16 +71,6 @@ FLOWERS = {
     "hibiscus": _Kind(5, 1, 0.3, 0.55, (0.00, 0.75, 0.92), (0.98, 0.90, 0.45), (0.16, 0.80, 0.95), 0.09),
 }  # fmt: skip
 """Kinds of flowers, in the order of their labels."""
-
-
-def theta(rgb: Bytes) -> dict[str, Bytes]:
-    """The domains of an image (H, W, 3): theta1 and theta2 (H, W), theta3 itself."""
-    red, green, blue = np.moveaxis(rgb.astype(np.int16), 2, 0)
-    return {
-        "theta1": ((red - green + 256) // 2).astype(np.uint8),
-        "theta2": ((green - blue + 256) // 2).astype(np.uint8),
-        "theta3": rgb,
-    }
 
 
 @cache

@@ -2,7 +2,7 @@
 
 rgb: colours and patterns are drawn apart from what they are on, light and camera from both, so that a colour tells
    little about a class. 3 channels.
-depth: along the optical axis, 16 bits, 65535 being DEPTH_METRES. 1 channel.
+depth: along the optical axis, 16 bits, 65535 being 10 m. 1 channel.
 segmentation: a label map, the level of a pixel being its place in CLASSES. 1 channel.
 nir: what an infrared camera with its own light sees: reflectance depends on the material alone, so patterns and dyes
    don't show. 1 channel.
@@ -25,9 +25,7 @@ from i2idist.data.generated._draws import Bytes, Floats, Rng, luma, rng_of, to_b
 from i2idist.data.generated._roomplan import CEILING, FLOOR, Lamp, Scene, furnished
 from i2idist.data.generated._workshop import CLASSES as CLASSES
 from i2idist.data.generated._workshop import PATTERNS, Surface
-
-DEPTH_METRES = 10.0
-"""The distance that the greatest 16-bit level stands for."""
+from i2idist.data.modalities import depth_levels
 
 _GAMMA = 1 / 2.2
 _SHINE = 1.5
@@ -162,12 +160,11 @@ def views(key: tuple[str | int, ...], size: tuple[int, int]) -> Views:
     camera = scene.camera((size[0] * scale, size[1] * scale))
     hits = _hits(scene, camera)
     middle = (slice(scale // 2, None, scale), slice(scale // 2, None, scale))
-    depth = (hits.depth[middle] * (65535 / DEPTH_METRES) + 0.5).clip(1, 65535)
     kinds = np.array([s.kind for s in scene.surfaces], dtype=np.uint8)
     grain = rng_of(*key, "grain")
     return Views(
         _photograph(scene, hits, grain, scale),
-        depth.astype(np.uint16),
+        depth_levels(hits.depth[middle]),
         kinds[hits.surface[middle]],
         _infrared(scene, hits, camera.eye, grain, scale),
     )

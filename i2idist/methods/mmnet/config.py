@@ -23,6 +23,7 @@ class MMNetConfig:
         seen: the pairs of modalities that are trained as pairs; none: the anchor with each other [4.4.1].
         adversarial: modalities of images, with L2 and adversarial loss [4.4.3]; label maps have cross-entropy.
         regression: the loss of all others: berHu [Eq. 4.6], or L2 as for opponent colours [A.3.3].
+        holes: modalities of berHu whose level 0 says that nothing was measured: such pixels don't count.
         plain: modalities whose decoder takes no side information [4.4.2].
         networks: SegNets [A.3 to A.6], or residual ones [A.7 to A.12].
         side: what encoders hand to decoders beside latent features [4.4.4].
@@ -57,6 +58,7 @@ class MMNetConfig:
     seen: tuple[tuple[str, str], ...] = ()
     adversarial: tuple[str, ...] = ("rgb",)
     regression: Literal["berhu", "l2"] = "berhu"
+    holes: tuple[str, ...] = ()
     plain: tuple[str, ...] = ("rgb",)
     networks: Literal["segnet", "residual"] = "segnet"
     side: Side = "indices"
@@ -149,7 +151,13 @@ class MMNetConfig:
 
     def _named(self) -> dict[str, tuple[str, ...]]:
         seen = tuple(name for pair in self.seen for name in pair)
-        return {"anchor": (self.anchor,), "seen": seen, "adversarial": self.adversarial, "plain": self.plain}
+        return {
+            "anchor": (self.anchor,),
+            "seen": seen,
+            "adversarial": self.adversarial,
+            "holes": self.holes,
+            "plain": self.plain,
+        }
 
 
 def _have(domains: Domains) -> str:

@@ -250,8 +250,8 @@ class MMNet(Method):
             terms[term] = terms[term] + value if term in terms else value
 
         for (source, goal), y in made.outputs.items():
-            truth = self._truth(goal, made.samples.of(goal, source))
-            add(self._term(goal), made.samples.mean([(source, goal)], self._distance(goal, y, truth)))
+            error = self._error(goal, y, made.samples.of(goal, source))
+            add(self._term(goal), made.samples.mean([(source, goal)], error))
         for name, judge in self.discriminators.items():
             routes = made.samples.to(name, made.outputs)
             if routes:
@@ -270,14 +270,18 @@ class MMNet(Method):
             return "l2"
         return "sem" if self.domains.named(goal).classes else "depth"
 
-    def _distance(self, goal: str, y: Tensor, truth: Tensor) -> Tensor:
+    def _error(self, goal: str, y: Tensor, truth: Tensor) -> Tensor:
+        """`_distance` from real images (n, C, H, W), where they were measured."""
+        return self._distance(goal, y, self._truth(goal, truth), truth > -1 if goal in self.config.holes else None)
+
+    def _distance(self, goal: str, y: Tensor, truth: Tensor, known: Tensor | None = None) -> Tensor:
         """How far translations are from the truth: L2, cross-entropy or berHu, (n, C, H, W) twice -> (n,)."""
         kind = self._term(goal)
         if kind == "sem":
             return pixel_cross_entropy(y, truth)  # Eqs. 4.7, 4.8
         if kind == "l2" or self.config.regression == "l2":
             return l2(y, truth)  # Eqs. 4.1 to 4.3
-        return berhu(y, truth)  # Eqs. 4.4, 4.5
+        return berhu(y, truth, known)  # Eqs. 4.4, 4.5
 
     def _inconsistency(self, made: Made) -> Iterable[Tensor]:
         """Eqs. 4.10, 4.11 of each seen pair."""
@@ -426,7 +430,7 @@ class MMNet(Method):
         for a, b in itertools.permutations(latents, 2):
             if samples.count(a, b):
                 y = self._decode(b, _side_of(samples, latents[a], a, b))
-                terms[f"loss/{a}-to-{b}"] = self._distance(b, y, self._truth(b, samples.of(b, a)))
+                terms[f"loss/{a}-to-{b}"] = self._error(b, y, samples.of(b, a))
         for a, b in itertools.combinations(latents, 2):
             if samples.count(a, b):
                 f, g = (samples.pick(latents[m].features, m, other) for m, other in ((a, b), (b, a)))

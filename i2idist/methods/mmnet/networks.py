@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from i2idist.method import Domain
@@ -17,8 +19,13 @@ def make_encoder(config: MMNetConfig, domain: Domain) -> nn.Module:
     channels = domain.classes or domain.channels
     network: nn.Module
     if config.networks == "residual":
-        shape = {"width": config.width, "downs": config.halvings, "blocks": config.blocks, "kernel": config.kernel}
-        network = PooledEncoder(channels, **shape, indices=config.side == "indices")
+        shape: dict[str, Any] = {
+            "width": config.width,
+            "downs": config.halvings,
+            "blocks": config.blocks,
+            "kernel": config.kernel,
+        }
+        network = PooledEncoder(channels, **shape, indices=config.side == "indices", tilt=True)
     else:
         is_vgg = config.pretrained and domain.name == config.anchor
         network = SegNetEncoder(
