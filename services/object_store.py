@@ -1,4 +1,4 @@
-"""An S3 object store: SeaweedFS, on loopback, with keys of its own.
+"""An S3 object store: SeaweedFS, by default on loopback, with keys of its own.
 
 The folder holds `credentials` (mode 0600, in the form of `~/.aws/credentials`), `s3.json` (mode 0600, the same keys for
 the server), and `data/`. The profile `default` reads, writes and lists; `admin` makes and deletes buckets, and `reader`
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from i2idist.errors import ServiceError
-from services.supervise import Service, answers, claimed, write_secret
+from services.supervise import LOOPBACK, Service, answers, claimed, write_secret
 
 REGION = "us-east-1"
 _NAME = "object store"
@@ -39,6 +39,7 @@ def start(
     *,
     buckets: Sequence[str] = ("data",),
     volume_size_mb: int = 1024,
+    address: str = LOOPBACK,
     timeout_s: float = 60.0,
 ) -> Service:
     """Start the store of `folder`, or find it running; make the buckets that aren't there.
@@ -48,18 +49,19 @@ def start(
         port: for S3; None: as at the last start, else a free one.
         buckets: names, of at least three letters.
         volume_size_mb: how large its files grow before it begins others.
+        address: of this machine, where S3 is served; the inner servers, which want no keys, stay on loopback.
         timeout_s: how long it may take to answer.
 
     Raises:
         ServiceError: it isn't installed, the disk is nearly full, it ended, or didn't answer in time.
     """
-    with claimed(_NAME, folder) as claim:
+    with claimed(_NAME, folder, address) as claim:
         _check_disk(claim.folder)
         ports = claim.ports(_PORTS, port)
         _write_keys(claim.folder)
         pid, started = claim.run(
-            _command(claim.folder, ports, volume_size_mb),
-            ready=lambda: _ready(ports),
+            _command(claim.folder, ports, volume_size_mb, address),
+            ready=lambda: _ready(ports, address),
             timeout_s=timeout_s,
             settings={"volume_size_mb": volume_size_mb},
             # It begins seven files a bucket otherwise, and stops at `-volume.max`.
@@ -67,7 +69,7 @@ def start(
             # Asked to end, it first waits 10 s, and then for connections; what it has answered survives a kill.
             stop_signal=signal.SIGKILL,
         )
-        url = f"http://127.0.0.1:{ports['s3']}"
+        url = f"http://{address}:{ports['s3']}"
         found = {
             "AWS_ENDPOINT_URL": url,
             "AWS_DEFAULT_REGION": REGION,
@@ -127,7 +129,7 @@ def _identity(folder: Path, name: str) -> dict[str, Any]:
     return {"name": name, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": _ACTIONS[name]}
 
 
-def _command(folder: Path, ports: dict[str, int], volume_size_mb: int) -> list[str]:
+def _command(folder: Path, ports: dict[str, int], volume_size_mb: int, address: str) -> list[str]:
     beside = Path(sys.executable).with_name("weed")
     weed = str(beside) if beside.exists() else shutil.which("weed")
     if weed is None:
@@ -140,7 +142,13 @@ def _command(folder: Path, ports: dict[str, int], volume_size_mb: int) -> list[s
         *(f"-volume.port={ports['volume']}", "-volume.max=200", "-filer", f"-filer.port={ports['filer']}"),
         # A share of the disk otherwise, 1 %: of a large one that is gigabytes.
         f"-volume.minFreeSpace={_MIN_FREE_BYTES // 2**20}MiB",
-        *("-s3", f"-s3.port={ports['s3']}", f"-s3.config={folder / 's3.json'}", "-s3.port.iceberg=0"),
+        *(
+            "-s3",
+            f"-s3.ip.bind={address}",
+            f"-s3.port={ports['s3']}",
+            f"-s3.config={folder / 's3.json'}",
+            "-s3.port.iceberg=0",
+        ),
         *("-s3.port.lance=0", "-master.telemetry=false"),
     ]
 
@@ -154,9 +162,9 @@ def _check_disk(folder: Path) -> None:
         )
 
 
-def _ready(ports: dict[str, int]) -> bool:
+def _ready(ports: dict[str, int], address: str) -> bool:
     """S3 answers (it wants a key) and the master, knowing a volume server, assigns places for files."""
-    return answers(f"http://127.0.0.1:{ports['s3']}/", (403,)) and answers(
+    return answers(f"http://{address}:{ports['s3']}/", (403,)) and answers(
         f"http://127.0.0.1:{ports['master']}/dir/assign"
     )
 

@@ -24,6 +24,7 @@ from i2idist.errors import ServiceError
 from services.processes import end, end_leftovers, find, spawn
 
 LOG = "log.txt"
+LOOPBACK = "127.0.0.1"
 _RECORD, _LOCK = "service.json", ".lock"
 _TAIL_LINES = 25
 _PAUSE_S = 0.1
@@ -95,9 +96,9 @@ def stop(folder: Path | str, grace_s: float = _GRACE_S) -> None:
 class Claim:
     """A service's folder, while one process starts what belongs there."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, address: str) -> None:
         """The service `name` in `folder`; see `claimed`."""
-        self.name, self.folder = name, folder
+        self.name, self.folder, self.address = name, folder, address
         self._before = read_record(folder)
         self._ports = dict(self._before.ports) if self._before else {}
 
@@ -142,13 +143,14 @@ class Claim:
         Raises:
             ServiceError: it runs with other settings, ended, or didn't answer in time.
         """
-        record = self._running(dict(settings or {}))
+        settings = dict(settings or {}) | ({} if self.address == LOOPBACK else {"address": self.address})
+        record = self._running(settings)
         is_new = record is None
         if record is None:
             end_leftovers(self.folder, _GRACE_S)
             self._refuse_taken_ports()
             pid, started = spawn(command, self.folder, self.folder / LOG, environment or {}, user)
-            record = Record(pid, started, self._ports, dict(settings or {}), stop_signal)
+            record = Record(pid, started, self._ports, settings, stop_signal)
             (self.folder / _RECORD).write_text(json.dumps(asdict(record), indent=1))
         try:
             self._wait(record, ready, timeout_s)
@@ -173,11 +175,12 @@ class Claim:
         return record
 
     def _refuse_taken_ports(self) -> None:
-        for name, port in self._ports.items():
-            if not _is_free(port):
+        for number, (name, port) in enumerate(self._ports.items()):
+            address = LOOPBACK if number else self.address
+            if not _is_free(port, address):
                 raise ServiceError(
-                    f"Port {port}, which the {self.name} in {self.folder} needs ({name}), is taken by another process. "
-                    f"End that one, or delete {self.folder / _RECORD} to have other ports chosen."
+                    f"Port {port}, which the {self.name} in {self.folder} needs ({name}, {address}), is taken by "
+                    f"another process. End that one, or delete {self.folder / _RECORD} to have other ports chosen."
                 )
 
     def _wait(self, record: Record, ready: Callable[[], bool], timeout_s: float) -> None:
@@ -198,13 +201,13 @@ class Claim:
 
 
 @contextmanager
-def claimed(name: str, folder: Path | str) -> Iterator[Claim]:
-    """The folder of a service for one starter at a time, made if need be."""
+def claimed(name: str, folder: Path | str, address: str = LOOPBACK) -> Iterator[Claim]:
+    """The folder of a service for one starter at a time, made if need be; clients find its first port at `address`."""
     path = Path(folder).expanduser().resolve()
     path.mkdir(parents=True, exist_ok=True)
     with (path / _LOCK).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield Claim(name, path)
+        yield Claim(name, path, address)
 
 
 def write_secret(path: Path, text: str) -> None:
@@ -252,11 +255,11 @@ def answers(url: str, status: Sequence[int] = (200,)) -> bool:
         connection.close()
 
 
-def _is_free(port: int) -> bool:
+def _is_free(port: int, address: str = LOOPBACK) -> bool:
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with suppress(OSError):
-            tried.bind(("127.0.0.1", port))
+            tried.bind((address, port))
             return True
     return False
 
