@@ -111,8 +111,8 @@ def test_a_watcher_looks_before_each_checkpoint_that_holds_its_state(tmp_path):
 class LeaveAt(Leaving):
     """Asks every fourth step; leaves at a number of images."""
 
-    def __init__(self, images, events):
-        self.images, self.events, self.polled, self.asked = images, events, 0, []
+    def __init__(self, images):
+        self.images, self.polled, self.asked = images, 0, []
 
     def due(self):
         self.polled += 1
@@ -126,7 +126,7 @@ class LeaveAt(Leaving):
 def test_a_training_leaves_with_a_checkpoint_and_goes_on_from_there(tmp_path):
     whole = _fit(tmp_path / "whole")
     events, watcher = [], Notes()
-    leaving = LeaveAt(48, events)
+    leaving = LeaveAt(48)
     first = _fit(tmp_path / "parts", events=events, leaving=leaving, watcher=watcher)
     assert (first.stopped, first.images, first.checkpoint) == ("left", 48, "images-000000000048")
     assert leaving.asked == [16, 32, 48]
