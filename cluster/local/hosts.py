@@ -239,15 +239,19 @@ class Cluster:
         return record is not None and find(record.pid, record.started) is not None
 
     def client_environment(self) -> dict[str, str]:
-        """What a process of this machine sets to use the cluster and its services; no secret."""
-        plan, place = self.plan(), hosts.folder_of(self.folder, HEAD) / "home"
+        """What a process of this machine sets to use the cluster and its services; no secret.
+
+        MLflow finds its password in the home folder alone, so that isn't among them: `mlflow/credentials` of the
+        cluster's folder belongs to `~/.mlflow`.
+        """
+        plan = self.plan()
         address = plan.network.address(1)
-        passfile = place / "i2idist" / "pgpass"
+        passfile = self.folder / "postgres" / "pgpass"
         database = f"postgresql+psycopg://i2idist@{address}:{_PORTS['postgres']}"
         return {
             "AWS_ENDPOINT_URL": f"http://{address}:{_PORTS['s3']}",
             "AWS_DEFAULT_REGION": object_store.REGION,
-            "AWS_SHARED_CREDENTIALS_FILE": str(place / "i2idist" / "aws_credentials"),
+            "AWS_SHARED_CREDENTIALS_FILE": str(self.folder / "s3" / "credentials"),
             "MLFLOW_TRACKING_URI": f"http://{address}:{_PORTS['mlflow']}",
             "I2IDIST_CATALOG": f"{database}/catalog?passfile={passfile}",
             "I2IDIST_STUDIES": f"{database}/optuna?passfile={passfile}",
@@ -255,7 +259,6 @@ class Cluster:
             "RAY_API_SERVER_ADDRESS": f"http://{plan.address(HEAD)}:{hosts.DASHBOARD_PORT}",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.folder / "ray_token"),
-            "HOME": str(place),  # where MLflow finds its password
         }
 
     # What is done to it

@@ -32,7 +32,7 @@ def cluster():
             made.up(HOSTS)
             for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_CA_BUNDLE"):
                 os.environ.pop(variable, None)
-            os.environ.update(made.client_environment())
+            os.environ.update(made.client_environment(), HOME=f"{name}/hosts/head/home")  # with MLflow's password
             yield made
         finally:
             os.environ.clear()

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.cluster.hosts.support import CHECKPOINT_EVERY, away, first_and_other, signal_worker, until
+from tests.cluster.hosts.support import CHECKPOINT_EVERY, first_and_other, outage, signal_worker, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -85,8 +85,8 @@ def test_a_host_is_added(train, near, report):
 def test_a_service_is_away_for_60_s(train, as_undisturbed, service):
     training = train(f"without-{service}", method={"pause_s": 0.6})
     training.at(AT)
-    with away(training.cluster, service, AWAY_S):
-        time.sleep(5)
+    outage(training.cluster, service, AWAY_S)
+    assert training.process.poll() is None, "it ended before the service was back: it wasn't disturbed"
     as_undisturbed(training)
     assert training.launches() == [2]
 
