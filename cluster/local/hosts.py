@@ -94,16 +94,17 @@ class Cluster:
         _check_machine()
         with locked(self.folder):
             plan = read_plan(self.folder) or self._drawn(cache_mb)
-            wanted = [HEAD, *(f"host{number}" for number in range(1, count + 1))]
-            for number, name in enumerate(wanted):
-                plan.hosts.setdefault(name, Host(_FIRST_HOST + number, 0 if name == HEAD else cpus))
             write_plan(self.folder, plan)  # before anything is made, so that `down` finds it
             Path(plan.node_folder).mkdir(exist_ok=True)
             plan.network.create()
             given = self._services(plan, say)
+            wanted = [HEAD, *(f"host{number}" for number in range(1, count + 1))]
+            for number, name in enumerate(wanted):
+                plan.hosts.setdefault(name, Host(_FIRST_HOST + number, 0 if name == HEAD else cpus))
             for name, each in plan.hosts.items():
                 plan.network.attach(name, each.number)
                 hosts.prepare(self.folder, plan, name, given)
+            write_plan(self.folder, plan)
             self._supervise()
         self.wait(timeout_s=timeout_s, say=say)
 

@@ -24,10 +24,10 @@ HOSTS = 3
 def cluster():
     if os.geteuid() != 0:
         pytest.skip("hosts in network namespaces need root")
+    before = dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="i2idist-hosts-", ignore_cleanup_errors=True) as name:
         Path(name).chmod(0o711)
         made = Cluster(name)
-        before = dict(os.environ)
         try:
             made.up(HOSTS)
             for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_CA_BUNDLE"):
