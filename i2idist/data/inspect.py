@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from i2idist import storage
 from i2idist.data.cache import ShardCache, default_folder
 from i2idist.data.images import Array, decode
 from i2idist.data.manifest import FILE_NAME, Manifest, Pool, load_manifest
+from i2idist.data.modalities import class_colors
 from i2idist.data.source import PoolSource, read_index
-from i2idist.pictures import label_colors
 
 CACHE_BYTES = 50 * 2**30
 TILE = 96
@@ -124,12 +123,6 @@ def _tile(pixels: Array) -> Image.Image:
     return picture.resize((width, height), kind).convert("RGB")
 
 
-def _coloured(pixels: Array, classes: int) -> Array:
-    """A label map (1, H, W) as colours (3, H, W)."""
-    colours = label_colors(torch.from_numpy(pixels[None]).float() / 127.5 - 1, classes)[0]
-    return ((colours + 1) * 127.5).round().to(torch.uint8).numpy()
-
-
 def grid(url: str, *, split: str, columns: int = 12, rows: int = 4, label_maps: Collection[str] = ()) -> Image.Image:
     """A contact sheet of the first `columns` x `rows` samples, a line of tiles for each domain under each other.
 
@@ -143,13 +136,14 @@ def grid(url: str, *, split: str, columns: int = 12, rows: int = 4, label_maps: 
     manifest = load_manifest(url)
     names = [domain.name for domain in manifest.domains]
     maps = {manifest.domain(name).name for name in label_maps}
+    colors = class_colors(max(2, len(manifest.labels)))
     sheet = Image.new("RGB", (columns * (TILE + 2), rows * (len(names) * TILE + 8)), "white")
     for place, name in enumerate(names):
         source = open_pool(url, manifest, split, name)
         try:
             for sample, pixels in _decoded(source, manifest, name, range(min(source.pool.count, columns * rows))):
                 row, column = divmod(sample, columns)
-                pixels = _coloured(pixels, max(2, len(manifest.labels))) if name in maps else pixels
+                pixels = colors[pixels[0].clip(max=len(colors) - 1)].transpose(2, 0, 1) if name in maps else pixels
                 sheet.paste(_tile(pixels), (column * (TILE + 2), row * (len(names) * TILE + 8) + place * TILE))
         finally:
             source.close()
