@@ -71,7 +71,7 @@ def test_terms_of_seen_translations_by_hand():
     from_depth, from_theta = tanh(0.6 + 0.1, 1.5 + 0.1), tanh(-0.4 + 0.1)
     fakes = [*from_depth, *from_theta]
     real = squared([0.1, 0.3, -0.1], [1, 1, 1])
-    assert means(found["discriminators"]) == {"rgb": pytest.approx(real + squared(fakes, [0] * 3))}
+    assert means(found["discriminators"]) == {"C_rgb": pytest.approx(real + squared(fakes, [0] * 3))}
     assert means(found["translators"]) == {
         "l2": pytest.approx(squared(from_depth, [0.1, -0.1]) + squared(from_theta, [0.3])),
         "depth": pytest.approx(squared([0.2 + 0.2, -0.2 + 0.2], [0.2, 0.5]) + squared([0.6 + 0.3], [0.4])),
@@ -133,6 +133,12 @@ def test_every_weight_of_every_stage():
     assert len(make_mmnet(stages=(0.5, 1.0)).stages()) == 2
     terms = {stage: set(terms_of(make_mmnet().double(), stage, batch_of(PAIRS))["translators"]) for stage in range(3)}
     assert terms == {0: {"l2", "depth", "sem", "gan"}, 1: {*terms[0], "lat"}, 2: {*terms[1], "pp"}}
+
+
+def test_no_weight_of_translators_is_one_of_discriminators():
+    method = make_mmnet(adversarial=("rgb", "depth")).double()
+    judges = terms_of(method, 2, batch_of(PAIRS))["discriminators"]
+    assert set(judges) == {"C_rgb", "C_depth"} and not judges.keys() & method.weights().keys()
 
 
 def test_the_learning_rate_falls_where_the_third_stage_begins():

@@ -238,7 +238,7 @@ class MMNet(Method):
                 continue
             real = least_squares_real(judge(made.samples.images[name]))
             fake = least_squares_fake(judge(torch.cat([made.outputs[route] for route in routes]).detach()))
-            terms[name] = made.samples.mean([(name, name)], real) + made.samples.mean(routes, fake)
+            terms[f"C_{name}"] = made.samples.mean([(name, name)], real) + made.samples.mean(routes, fake)
         return terms
 
     def translator_terms(self, step: Step, *, stage: int) -> Terms:
