@@ -68,7 +68,7 @@ class PoolReader:
         self.source = source
         self._resize = [resize_to_nearest if domain.name in label_maps else resize for domain in domains]
         self._domains, self._sizes, self._bad = tuple(domains), tuple(sizes), bad
-        self._length = source.pool.count
+        self._length = source.length
         self._known_bad: dict[int, Exception] = {}
         self._guard = threading.Lock()
         self._drawn = 0

@@ -6,6 +6,7 @@ the seed and the position, so nothing but time depends on who reads.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -42,7 +43,7 @@ class _Stream:
 
     def __init__(self, reader: PoolReader, order: Order | None, fields: tuple[str, ...], sizes: list[tuple[int, int]]):
         self.reader, self.order, self.fields, self.sizes = reader, order, fields, sizes
-        self.length = reader.source.pool.count
+        self.length = reader.source.length
         self.key = "".join(fields)
 
     def samples(self, positions: Indices) -> Indices:
@@ -96,6 +97,7 @@ class Reader:
             raise ConfigError(f"Modalities of the sizes {self._sizes} don't fit each other: set data.size.")
         self._cache = self._open_cache()
         self._streams = self._open_streams(self._load_sizes(), shuffle)
+        self.domains = dataclasses.replace(self.domains, count=self.length)
         self._plain: list[_Stream] | None = None if settings.load_size else self._streams
         self._decoders = ThreadPoolExecutor(settings.workers, "i2idist-decode") if settings.workers else None
         self._builder = ThreadPoolExecutor(1, "i2idist-batch") if settings.workers else None
@@ -197,7 +199,8 @@ class Reader:
     ) -> _Stream:
         settings, key = self._settings, "".join(fields)
         domains = [self._manifest.domain(self._names[column]) for column in columns]
-        source = PoolSource(settings.url, self._manifest, self._split, domains[0].name, self._cache)
+        having = [] if self._role is Multimodal else [domain.name for domain in domains]
+        source = PoolSource(settings.url, self._manifest, self._split, domains[0].name, self._cache, having=having)
         bad = BadSamples(settings.on_bad_sample == "skip", settings.max_bad_fraction, self._seed, key)
         sized = [sizes[column] for column in columns]
         reader = PoolReader(source, domains, sized, bad, settings.memory_bytes, settings.label_maps)

@@ -20,7 +20,8 @@ class DataSettings:
     Attributes:
         url: the dataset's folder.
         split: of the dataset.
-        domains: which kinds of images to read, source first; all by default. `[b, a]` turns the translation round.
+        domains: which kinds of images to read, source first; all by default. `[b, a]` turns the translation round. Of
+            multimodal data, those samples are read that have them: pairs have both, two pools need not share any.
         label_maps: the number of classes of each domain whose images are label maps: one channel of 8 bits, whose
             levels number the classes, levels beyond being unlabelled. They are resized to the nearest pixel.
         size: (height, width) in pixels, or one number for both, that training sees; the stored size by default.
@@ -130,8 +131,7 @@ def choose_domains(manifest: Manifest, role: type[Batch], settings: DataSettings
             f"Set data.domains to {wanted} of {known}."
         )
     for name in names:
-        if not manifest.domain(name).complete:
-            raise ConfigError(f"Not every sample of {settings.url} has a '{name}' image. Choose other data.domains.")
+        manifest.domain(name)
     return names
 
 
