@@ -11,6 +11,7 @@ from i2idist.methods.bicyclegan import BicycleGAN
 from i2idist.methods.cyclegan import CycleGAN, CycleGANNoise
 from i2idist.methods.drit import DRIT
 from i2idist.methods.icgan import IcGAN
+from i2idist.methods.minegan import MineGAN
 from i2idist.methods.msgan import MSGAN, MSGANDRIT
 from i2idist.methods.munit import MUNIT
 from i2idist.methods.pix2pix import Pix2Pix
@@ -38,6 +39,7 @@ __all__ = [
     "MSGANDRIT",
     "MUNIT",
     "MUNITPI",
+    "MineGAN",
     "Pix2Pix",
     "Pix2PixNoise",
     "SDIT",
@@ -78,6 +80,7 @@ METHODS: dict[str, type[Method]] = {
     "acgan": ACGAN,
     "sngan": SNGAN,
     "transfergan": TransferGAN,
+    "minegan": MineGAN,
 }
 
 
