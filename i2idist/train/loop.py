@@ -74,10 +74,15 @@ class Watcher:
     def restore(self, rest: Mapping[str, Any], images: int) -> None:
         """Training goes on at `images`, from a checkpoint of which this is `rest`."""
 
+    def wants(self, trainer: Trainer) -> bool:
+        """Whether it wants a look after this step, besides those that it is given."""
+        return False
+
     def look(self, trainer: Trainer, final: bool) -> None:
         """Look at the training, and change nothing of it.
 
-        At its start, every `preview_every_images`, after a validation, before a checkpoint, and `final`ly.
+        At its start, every `preview_every_images`, after a validation, before a checkpoint, `final`ly, and when it
+        `wants` to.
         """
 
 
@@ -152,7 +157,7 @@ def _run(
         loop.step(stream)
         if _crossed(before, loop.trainer.images, training.log_every_images):
             loop.log(start, started)
-        if _crossed(before, loop.trainer.images, training.preview_every_images):
+        if _crossed(before, loop.trainer.images, training.preview_every_images) or loop.is_wanted():
             loop.look()
         if validation and _crossed(before, loop.trainer.images, training.validate_every_images):
             if loop.validate(validation()):
@@ -336,6 +341,10 @@ class _Loop:
         )
         self._tell("done", **asdict(outcome))
         return outcome
+
+    def is_wanted(self) -> bool:
+        """Whether the watcher, which is on rank 0, wants a look."""
+        return self._comm.rank == 0 and self._watcher.wants(self.trainer)
 
     def look(self, final: bool = False) -> None:
         """Let the watcher look, at each number of images once, and in the end in any case."""
