@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +25,13 @@ class GAN(Method):
 
     A subclass makes both. A run may start from those of another model, see `transfergan`:
     `sources: {generator: URI, discriminator: URI}`.
+
+    Attributes:
+        is_source: whether others may start from G and D: whether these are all that makes and judges its images.
     """
 
     generates = True
+    is_source: ClassVar[bool] = True
     G: nn.Module
     D: nn.Module
     targets: tuple[str, ...] = ()

@@ -38,12 +38,13 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from i2idist.data.batches import Batch, Images
-from i2idist.errors import ConfigError, SizeError, nearest
+from i2idist.errors import ConfigError, nearest
 from i2idist.losses.adversarial import wasserstein_fake, wasserstein_real
 from i2idist.losses.penalty import between, gradient_penalty
 from i2idist.method import Adam, Described, Domain, Domains, Player, Stage, Step, Terms, Update
 from i2idist.methods.checks import check_at_least, check_choice, check_sources
-from i2idist.methods.gan import GAN, built, fill, images_of
+from i2idist.methods.gan import GAN, fill, images_of
+from i2idist.methods.pretrained import source_gan
 from i2idist.nn.mining import ConditionalMiner, Miner, Selector
 from i2idist.nn.norm import evaluating
 
@@ -124,6 +125,7 @@ class MineGAN(GAN):
         mined: the generators in the selector's order.
     """
 
+    is_source = False
     Config = MineGANConfig
     paper = "Wang et al. 2020, MineGAN: effective knowledge transfer from GANs to target domains (arXiv:1912.05270)"
     config: MineGANConfig
@@ -145,7 +147,7 @@ class MineGAN(GAN):
                 "`sources: {NAME: models:/NAME@ALIAS}`, registered or exported ones, which say what they are."
             )
         self.config = config
-        sources = {name: _source(name, what, domains.a) for name, what in config.generators.items()}
+        sources = {name: source_gan(name, what, domains.a) for name, what in config.generators.items()}
         self.G = nn.ModuleDict({name: source.G for name, source in sources.items()})
         self.D = sources[config.critic or next(iter(sources))].D
         self.M = nn.ModuleDict()
@@ -305,27 +307,3 @@ class MineGAN(GAN):
     def translator_networks(self) -> tuple[str, ...]:
         """The miners, generators and selector; and the critic."""
         return ("M", "G", "D", "selector")
-
-
-def _source(name: str, what: Described, target: Domain) -> GAN:
-    """The GAN that is mined, with random weights.
-
-    Raises:
-        ConfigError: it is none that can be, or its images have other channels.
-        SizeError: its images have another size.
-    """
-    gan = built(what)
-    if isinstance(gan, MineGAN) or not {"G", "D"} <= {key for key, _ in gan.named_children()}:
-        raise ConfigError(f"sources.{name} is a model of {what.method}, which has no generator and critic to mine.")
-    own = what.domains.a
-    if own.channels != target.channels:
-        raise ConfigError(
-            f"sources.{name} makes images of {own.channels} channels, but those of {target.name} have "
-            f"{target.channels}: choose other data, or another source."
-        )
-    if (own.height, own.width) != (target.height, target.width):
-        raise SizeError(
-            f"sources.{name} makes images of one size: from it {target.height}x{target.width} can't be mined, nor "
-            f"multiples of its own, but only {own.height}x{own.width}. Set data.size=[{own.height},{own.width}]."
-        )
-    return gan
