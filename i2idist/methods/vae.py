@@ -79,7 +79,7 @@ class VAE(GAN):
         self.config = config
         self.code_dim, self.size_multiple = config.latent_dim, 2**config.blocks
         size, channels = self.check_size(domains, "This VAE"), domains.a.channels
-        shape: dict[str, int] = {"width": config.width, "blocks": config.blocks}
+        shape: dict[str, Any] = {"width": config.width, "blocks": config.blocks}
         self.G = Generator(config.latent_dim, channels, size, most=8, **shape)
         self.E = ResidualEncoder(channels, size, 2 * config.latent_dim, **shape)
 
