@@ -29,13 +29,13 @@ class Samples:
 
     def grid(self) -> Image:
         """A row for each label, of the same codes; without labels, codes of its own in each row."""
-        codes = self._codes.unflatten(0, (self._rows, CODES))
+        codes = self._codes.reshape(self._rows, CODES, -1)
         codes = codes[:1].expand_as(codes) if self._labels else codes
         return sheet(None, self._made(codes), title=self._title("samples"))
 
     def interpolation(self) -> Image:
         """A straight line between two codes of their own in each row."""
-        ends = self._codes[: 2 * self._rows].unflatten(0, (self._rows, 2))
+        ends = self._codes[: 2 * self._rows].reshape(self._rows, 2, -1)
         codes = torch.stack([interpolated_codes(start, end, STEPS) for start, end in ends])
         return sheet(None, self._made(codes), title="Between two codes", columns=interpolation_headers(STEPS))
 
@@ -57,4 +57,4 @@ class Samples:
         label = torch.arange(rows, device=parameter.device).repeat_interleave(columns) if self._labels else None
         with as_saved(self._trainer):
             images = self._method.sample(codes.flatten(0, 1).to(parameter), label)
-        return images.float().cpu().unflatten(0, (rows, columns))
+        return images.float().cpu().reshape(rows, columns, *images.shape[1:])
