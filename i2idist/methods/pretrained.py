@@ -84,12 +84,10 @@ def source_gan(name: str, what: Described, target: Domain) -> GAN:
         target: the images that are wanted.
 
     Raises:
-        ConfigError: it has no generator of one network, or its images have other channels.
+        ConfigError: it isn't one that others start from, or its images have other channels.
         SizeError: its images have another size.
     """
     gan, own = built(what), what.domains.a
-    if not gan.is_source:
-        raise ConfigError(f"sources.{name} is a model of {what.method}, which no other method starts from.")
     if own.channels != target.channels:
         raise ConfigError(
             f"sources.{name} makes images of {own.channels} channels, but those of {target.name} have "
