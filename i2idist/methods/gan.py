@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +25,13 @@ class GAN(Method):
 
     A subclass makes both. A run may start from those of another model, see `transfergan`:
     `sources: {generator: URI, discriminator: URI}`.
+
+    Attributes:
+        is_source: whether others may start from G and D: whether these are all that makes and judges its images.
     """
 
     generates = True
+    is_source: ClassVar[bool] = True
     G: nn.Module
     D: nn.Module
     targets: tuple[str, ...] = ()
@@ -89,13 +93,15 @@ def built(what: Described) -> GAN:
     """The GAN that a source is, with random weights, which leave torch's generator as it was.
 
     Raises:
-        ConfigError: it is no GAN on codes, or its method or config isn't known here.
+        ConfigError: it is no GAN on codes that others start from, or its method or config isn't known here.
     """
     from i2idist.methods import load_method  # which imports this module
 
     cls = load_method(what.method)
     if not issubclass(cls, GAN):
         raise ConfigError(f"A source is a model of {what.method}, which makes no images of codes alone.")
+    if not cls.is_source:
+        raise ConfigError(f"A source is a model of {what.method}, which no other method starts from.")
     config = {key: tuple(value) if isinstance(value, list) else value for key, value in what.config.items()}
     with torch.random.fork_rng(devices=[]):
         return cls(cls.Config(**config), what.domains)

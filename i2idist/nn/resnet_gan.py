@@ -211,6 +211,32 @@ class Discriminator(nn.Module):
         return Verdict(self.real(relu(self.blocks(x)).sum((2, 3))))
 
 
+class ResidualEncoder(nn.Module):
+    """The critic's layers with several outputs, for a code or for classes.
+
+    The last layer is a convolution of all that is left of an image: a linear layer's rounding depends on a sample's
+    place in its batch, which shows where the output is followed by gradient ascent.
+    """
+
+    def __init__(self, channels: int, size: tuple[int, int], outputs: int, *, width: int, blocks: int) -> None:
+        """Make the network for images of `size` (H, W); each block but the last doubles `width`, 8 times at most."""
+        super().__init__()
+        widths = [width * min(8, 2**level) for level in (*range(blocks), blocks - 1)]
+        pairs = zip(widths, widths[1:], strict=False)
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, width, 3, 1, 1),
+            *(DownBlock(inputs, outputs, LayerNorm) for inputs, outputs in pairs),
+            nn.Conv2d(widths[-1], outputs, (size[0] // 2**blocks, size[1] // 2**blocks)),
+            nn.Flatten(),
+        )
+        init_residual(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W) -> (N, outputs)."""
+        out: Tensor = self.layers(x)
+        return out
+
+
 def init_residual(network: nn.Module) -> None:
     """Xavier's initialisation; residual convolutions, which follow ReLUs, with gain sqrt 2 (both papers' code)."""
     init_xavier(network)
