@@ -34,13 +34,14 @@ _PATIENCE_S = 180.0
 
 @dataclass(frozen=True)
 class Record:
-    """What a lease file says: who holds it, for which launch, and a count that every heartbeat raises."""
+    """What a lease file says: who holds it, for which launch; a count that every heartbeat raises, and its time."""
 
     token: str
     session: str
     driver: Process
     holder: Process
     beat: int = 0
+    at: float = 0.0
     released: bool = False
 
     def dump(self) -> bytes:
@@ -162,8 +163,15 @@ class _Wait:
         return min(ENDING_S, stale_s) if self.ending(record) else stale_s
 
     def free(self, record: Record, stale_s: float) -> bool:
-        """Whether the lease can be taken."""
-        return record.free() or self.silence_s(record) > self.limit_s(record, stale_s)
+        """Whether the lease can be taken.
+
+        Of a holder that is being ended, the last heartbeat's own time counts as well: should clocks differ, it finds at
+        its next write that the lease was taken, and writes no more.
+        """
+        silence_s, limit_s = self.silence_s(record), self.limit_s(record, stale_s)
+        if self.ending(record) and record.at:
+            silence_s = max(silence_s, time.time() - record.at)
+        return record.free() or silence_s > limit_s
 
     def hopeless(self, record: Record) -> bool:
         """Whether a live process holds the lease that won't end by itself.
@@ -203,7 +211,7 @@ class Lease:
         Raises:
             LeaseError: a live process holds it.
         """
-        mine = Record(uuid.uuid4().hex, session, driver, Process.current())
+        mine = Record(uuid.uuid4().hex, session, driver, Process.current(), at=time.time())
         wait = _Wait(session)
         while True:
             number, record = newest(url)
@@ -267,5 +275,5 @@ class Lease:
         self._look()
         if self._failure:
             return
-        self._record = dataclasses.replace(self._record, beat=self._record.beat + 1)
+        self._record = dataclasses.replace(self._record, beat=self._record.beat + 1, at=time.time())
         storage.write_bytes(_file(self._url, self._number), self._record.dump())

@@ -9,7 +9,7 @@ from tests.cluster.hosts.support import first_and_other, signal_worker, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(900)]
 
-AT = 200
+AT = 132
 
 
 def left_without_loss(training):
