@@ -75,10 +75,16 @@ class Domains:
     Multimodal data has any number, and a translation is named by its path: `depth->segmentation`; from several images
     of a sample, `rgb+depth->segmentation`, whose channels are one another's neighbours; through others,
     `depth->rgb->segmentation`.
+
+    Attributes:
+        images: the domains.
+        labels: names of the data's classes or attributes.
+        count: samples to train on, of the larger pool where there are two; None where that isn't known.
     """
 
     images: tuple[Domain, ...]
     labels: tuple[str, ...] = ()
+    count: int | None = dataclasses.field(default=None, compare=False)
 
     @property
     def a(self) -> Domain:
@@ -151,6 +157,21 @@ def _joined(domains: tuple[Domain, ...]) -> Domain:
     return dataclasses.replace(
         domains[0], name=PLUS.join(domain.name for domain in domains), channels=channels, classes=None
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """A model of ours without its weights: what it takes to build it again.
+
+    Attributes:
+        method: the method's name, or `package.module:Class`.
+        config: its config, as plain values.
+        domains: what it was trained on.
+    """
+
+    method: str
+    config: Mapping[str, Any]
+    domains: Domains
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -348,22 +369,26 @@ class Method(nn.Module):
 
     A subclass is constructed as `Subclass(config, domains)`, with `config` an instance of its frozen dataclass
     `Config`. Fields of the config named `lambda_X` are the weights of the terms named `X`; other terms weigh 1.
+    It translates images by `translate`, or `generates` them by `sample`.
 
     Attributes:
         Config: the frozen dataclass of settings, defaults being the paper's.
         paper: the paper and its identifier, for listings.
         group_size: samples of a batch that must stay on one worker.
         size_multiple: height and width must be multiples of this.
-        code_dim: length of the latent code that `translate` takes; 0 where outputs depend on the input alone.
+        code_dim: length of the latent code that `translate` or `sample` takes; 0 where outputs depend on the input
+            alone.
+        generates: whether it makes images from codes alone: it has `sample`, and no `translate`.
         classifies: whether `classify` reads the classes of images.
         targets: what `translate` translates to, the usual one first: domains, the labels of labelled data, or paths
-            between the domains of multimodal data.
+            between the domains of multimodal data; the labels that `sample` takes, none where it takes none.
         domains: the modalities, of methods that train on multimodal batches.
     """
 
     Config: ClassVar[type[Any]]
     paper: ClassVar[str]
     targets: tuple[str, ...] = ("b",)
+    generates: ClassVar[bool] = False
     classifies: ClassVar[bool] = False
     group_size: int = 1
     size_multiple: int = 1
@@ -380,6 +405,15 @@ class Method(nn.Module):
         if sources:
             raise TypeError(f"{cls.__name__} starts from no pretrained sources, got {sorted(sources)}")
         return cls(config, domains)
+
+    @classmethod
+    def with_sources(cls, config: Any, models: Mapping[str, Described]) -> Any:
+        """The config once it is known what a run's sources are, by name: of those that are models of ours.
+
+        It is called before `build`, when a run is created and when it is continued. A method whose networks are those
+        of its sources notes here what it needs to build them from the config alone, as a saved model is.
+        """
+        return config
 
     @classmethod
     def tiny(cls) -> Mapping[str, Any]:
@@ -441,6 +475,18 @@ class Method(nn.Module):
         """
         raise NotImplementedError
 
+    def sample(self, code: Tensor, label: Tensor | None = None) -> Tensor:
+        """Make images; a function of each (code, label) alone. For methods that generate.
+
+        Args:
+            code: (N, code_dim) float, standard normal.
+            label: (N,) int64, places in `targets`; None where there are none.
+
+        Returns:
+            (N, C, H, W) float in [-1, 1], of the size that training saw.
+        """
+        raise NotImplementedError
+
     def attention(self, x: Tensor, *, target: str) -> Tensor | None:
         """Where a translation to `target` may change the images, for pictures of a training.
 
@@ -458,7 +504,10 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def translator_networks(self) -> tuple[str, ...]:
-        """The networks that `translate` needs, by attribute name: what a saved model must hold."""
+        """The networks that a saved model holds, by attribute name: all that `translate` or `sample` needs.
+
+        A generator's discriminators are among them, for others to start from.
+        """
         raise NotImplementedError
 
     def networks(self) -> Iterator[tuple[str, nn.Module]]:

@@ -6,6 +6,7 @@ the seed and the position, so nothing but time depends on who reads.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -96,6 +97,7 @@ class Reader:
             raise ConfigError(f"Modalities of the sizes {self._sizes} don't fit each other: set data.size.")
         self._cache = self._open_cache()
         self._streams = self._open_streams(self._load_sizes(), shuffle)
+        self.domains = dataclasses.replace(self.domains, count=self.length)
         self._plain: list[_Stream] | None = None if settings.load_size else self._streams
         self._decoders = ThreadPoolExecutor(settings.workers, "i2idist-decode") if settings.workers else None
         self._builder = ThreadPoolExecutor(1, "i2idist-batch") if settings.workers else None

@@ -67,7 +67,15 @@ def evaluation_in_training(
     Raises:
         I2IError: as `make_evaluation`.
     """
-    card = ModelCard(FORMAT_VERSION, name, {}, domains, method.code_dim, "", "")
+    card = ModelCard(
+        method=name,
+        config={},
+        domains=domains,
+        format_version=FORMAT_VERSION,
+        code_dim=method.code_dim,
+        weights="",
+        weights_sha256="",
+    )
     options = Options(
         threads=torch.get_num_threads(), device="cuda" if device.type == "cuda" else "cpu", target=method.targets[0]
     )

@@ -39,7 +39,7 @@ from i2idist.tracking import resolve_uri, start_tracking
 from i2idist.tracking.watch import TrackingWatcher
 from i2idist.train.checkpoint import Checkpoints
 from i2idist.train.comm import Comm
-from i2idist.train.loop import Event, Judge, Outcome, fit
+from i2idist.train.loop import Event, Judge, Leaving, Outcome, fit
 from i2idist.train.precision import threads
 from i2idist.train.trainer import Trainer
 
@@ -75,8 +75,13 @@ class Job:
 
 
 def work(
-    job: Job, *, device: torch.device, tell: Callable[[Event], None], interrupted: Callable[[], bool] = lambda: False
-) -> None:
+    job: Job,
+    *,
+    device: torch.device,
+    tell: Callable[[Event], None],
+    interrupted: Callable[[], bool] = lambda: False,
+    leaving: Leaving | None = None,
+) -> bool:
     """Train a run to its end, from wherever it stands. Every worker calls this alike.
 
     Args:
@@ -84,6 +89,10 @@ def work(
         device: this worker's device.
         tell: called on rank 0 with each event.
         interrupted: polled after each step; True stops the run with a checkpoint.
+        leaving: hears of machines that are taken away.
+
+    Returns:
+        Whether the run has ended; False where the workers left with a checkpoint, for others to go on.
 
     Raises:
         LeaseError: another process writes the run folder.
@@ -99,10 +108,12 @@ def work(
         stack.enter_context(threads(count))
         stack.enter_context(_logging(folder.log(comm.rank)))
         writer = stack.enter_context(_writer(job, experiment, folder, comm, tell))
-        outcome = _train(
-            experiment, folder, comm, device, writer, lambda: writer.should_stop() or interrupted(), job.judge
-        )
+        stop = lambda: writer.should_stop() or interrupted()  # noqa: E731
+        outcome = _train(experiment, folder, comm, device, writer, stop, job.judge, leaving)
+        if outcome.stopped == "left":
+            return False
         writer.finish(outcome)
+        return True
 
 
 def check(experiment: Experiment, workers: int, folder: RunFolder) -> None:
@@ -157,6 +168,7 @@ def _train(
     writer: Follower,
     should_stop: Callable[[], bool],
     judge: Judge | None,
+    leaving: Leaving | None,
 ) -> Outcome:
     first, limit = experiment.init_from, experiment.train.validation_images
     with ExitStack() as stack:
@@ -188,6 +200,7 @@ def _train(
             should_stop=should_stop,
             measure=_measurer(experiment, method, train, classifiers, comm, device, stack),
             judge=judge,
+            leaving=leaving,
             watcher=None if tracker is None else TrackingWatcher(tracker, lambda: _first(experiment), experiment.seed),
         )
 
@@ -253,8 +266,9 @@ def build(experiment: Experiment, reader: Reader, from_sources: bool = True) -> 
         from_sources: load the sources; False where a checkpoint, which holds all that came from them, follows.
     """
     torch.manual_seed(key_of(experiment.seed, "initial parameters"))
-    sources = {name: load_source(source) for name, source in experiment.sources.items()} if from_sources else None
-    return method_class(experiment.method).build(experiment.method.config, reader.domains, sources)
+    cls, named = method_class(experiment.method), experiment.sources.items()
+    config = cls.with_sources(experiment.method.config, {name: s.model for name, s in named if s.model})
+    return cls.build(config, reader.domains, {name: load_source(s) for name, s in named} if from_sources else None)
 
 
 def open_readers(experiment: Experiment, rank: int, world_size: int, stack: ExitStack) -> tuple[Reader, Reader | None]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, relu
 
 from i2idist.losses.reduction import sample_mean, widen
 
@@ -49,6 +49,16 @@ def wasserstein_real(values: Tensor) -> Tensor:
 def wasserstein_fake(values: Tensor) -> Tensor:
     """f(x): a critic's loss on fakes (WGAN, arXiv:1701.07875, Eq. 2)."""
     return sample_mean(widen(values))
+
+
+def hinge_real(logits: Tensor) -> Tensor:
+    """max(0, 1 - D(x)): a discriminator's loss on real samples (SNGAN, arXiv:1802.05957, Eq. 16)."""
+    return sample_mean(relu(1 - widen(logits)))
+
+
+def hinge_fake(logits: Tensor) -> Tensor:
+    """max(0, 1 + D(x)): a discriminator's loss on fakes (SNGAN, arXiv:1802.05957, Eq. 16)."""
+    return sample_mean(relu(1 + widen(logits)))
 
 
 def over_scales(loss: Callable[[Tensor], Tensor], logits: Sequence[Tensor]) -> Tensor:

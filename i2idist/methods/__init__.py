@@ -6,6 +6,7 @@ import importlib
 
 from i2idist.errors import ConfigError, nearest
 from i2idist.method import Method
+from i2idist.methods.acgan import ACGAN
 from i2idist.methods.bicyclegan import BicycleGAN
 from i2idist.methods.cyclegan import CycleGAN, CycleGANNoise
 from i2idist.methods.drit import DRIT
@@ -16,14 +17,18 @@ from i2idist.methods.munit import MUNIT
 from i2idist.methods.pix2pix import Pix2Pix
 from i2idist.methods.sdit import SDIT
 from i2idist.methods.segan import SEGAN, Pix2PixNoise
+from i2idist.methods.sngan import SNGAN
 from i2idist.methods.stargan import StarGAN
 from i2idist.methods.stargan_modal import StarGANModal
 from i2idist.methods.tigan import TIGAN
+from i2idist.methods.transfergan import TransferGAN
 from i2idist.methods.udit import MUNITPI, UDIT
 from i2idist.methods.unit import UNIT
 from i2idist.methods.unit_adaptation import UNITAdaptation
+from i2idist.methods.wgan_gp import WGANGP
 
 __all__ = [
+    "ACGAN",
     "METHODS",
     "BicycleGAN",
     "CycleGAN",
@@ -40,12 +45,15 @@ __all__ = [
     "Pix2PixNoise",
     "SDIT",
     "SEGAN",
+    "SNGAN",
     "StarGAN",
     "StarGANModal",
     "TIGAN",
+    "TransferGAN",
     "UDIT",
     "UNIT",
     "UNITAdaptation",
+    "WGANGP",
     "load_method",
 ]
 
@@ -71,6 +79,10 @@ METHODS: dict[str, type[Method]] = {
     "mmnet_unpaired": MMNetUnpaired,
     "tigan": TIGAN,
     "unit_adaptation": UNITAdaptation,
+    "wgan_gp": WGANGP,
+    "acgan": ACGAN,
+    "sngan": SNGAN,
+    "transfergan": TransferGAN,
 }
 
 

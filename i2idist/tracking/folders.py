@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from i2idist import storage
 from i2idist.errors import SourceError
@@ -90,16 +91,27 @@ def fetch_folder(pinned: str, cache: Path, *, uri: str | None = None) -> str:
     return str(kept)
 
 
-def fetch_weights(model_uri: str, cache: Path, *, uri: str | None = None) -> tuple[str, bytes]:
-    """The weights of anything of ours in the registry: a translator, a classifier, an extractor.
+class Fetched(NamedTuple):
+    """Weights from the registry.
+
+    Attributes:
+        version: `models:/NAME/VERSION`.
+        data: the bytes of the safetensors file.
+        card: what the JSON file beside it says.
+    """
+
+    version: str
+    data: bytes
+    card: Mapping[str, Any]
+
+
+def fetch_weights(model_uri: str, cache: Path, *, uri: str | None = None) -> Fetched:
+    """The weights of anything of ours in the registry: a translator, a generator, a classifier, an extractor.
 
     Args:
         model_uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
         cache: where fetched folders are kept.
         uri: the tracking server or database, see `tracking_uri`.
-
-    Returns:
-        `models:/NAME/VERSION`, and the bytes of the safetensors file.
 
     Raises:
         ConfigError: the URI names no model.
@@ -108,12 +120,14 @@ def fetch_weights(model_uri: str, cache: Path, *, uri: str | None = None) -> tup
     """
     pinned = pinned_uri(model_uri, uri=uri)
     folder = Path(fetch_folder(pinned, cache, uri=uri))
-    cards = [json.loads(path.read_bytes()) | {"folder": path.parent} for path in sorted(folder.rglob("*.json"))]
-    found = next((card for card in cards if {"weights", "weights_sha256"} <= card.keys()), None)
+    cards = [(path.parent, json.loads(path.read_bytes())) for path in sorted(folder.rglob("*.json"))]
+    own, found = next(
+        ((at, card) for at, card in cards if {"weights", "weights_sha256"} <= card.keys()), (folder, None)
+    )
     if found is None:
         raise SourceError(f"{pinned} holds no weights of i2idist.")
-    path = Path(found["folder"], found["weights"])
+    path = own / found["weights"]
     data = path.read_bytes() if path.exists() else b""
     if hashlib.sha256(data).hexdigest() != found["weights_sha256"]:
         raise SourceError(f"{path}, fetched from {pinned}, is damaged or missing: remove its folder and try again.")
-    return pinned, data
+    return Fetched(pinned, data, found)

@@ -29,7 +29,7 @@ Judge = Callable[[int, Mapping[str, float]], bool]
 """Told, on rank 0, the images seen and the values of a validation; True: it isn't worth going on."""
 
 
-Stopped = Literal["done", "stop", "early", "pruned"]
+Stopped = Literal["done", "stop", "early", "pruned", "left"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Outcome:
     """How a training ended.
 
     Attributes:
-        stopped: `done` at `total_images`, `stop` on request, `early` for want of improvement, `pruned` by its judge.
+        stopped: `done` at `total_images`, `stop` on request, `early` for want of improvement, `pruned` by its judge,
+            `left` because a worker's machine is taken away.
         checkpoint: the name of the last checkpoint.
         best: the best checkpoint's name, if a criterion was set and met.
         params_sha256: digest of the method's parameters and buffers.
@@ -74,11 +75,28 @@ class Watcher:
     def restore(self, rest: Mapping[str, Any], images: int) -> None:
         """Training goes on at `images`, from a checkpoint of which this is `rest`."""
 
+    def wants(self, trainer: Trainer) -> bool:
+        """Whether it wants a look after this step, besides those that it is given."""
+        return False
+
     def look(self, trainer: Trainer, final: bool) -> None:
         """Look at the training, and change nothing of it.
 
-        At its start, every `preview_every_images`, after a validation, before a checkpoint, and `final`ly.
+        At its start, every `preview_every_images`, after a validation, before a checkpoint, `final`ly, and when it
+        `wants` to.
         """
+
+
+class Leaving:
+    """Tells whether a worker's machine is taken away, so that all leave with a checkpoint. Called on every rank."""
+
+    def due(self) -> bool:
+        """Whether workers should ask each other now; any rank's True makes all call `decide`."""
+        return False
+
+    def decide(self) -> bool:
+        """Whether this worker has to leave; then all do."""
+        return False
 
 
 def fit(
@@ -97,6 +115,7 @@ def fit(
     watcher: Watcher | None = None,
     measure: Callable[[Trainer], Mapping[str, float]] | None = None,
     judge: Judge | None = None,
+    leaving: Leaving | None = None,
 ) -> Outcome:
     """Train a method to `total_images`, from its newest checkpoint if it has one. Every worker calls this alike.
 
@@ -116,6 +135,7 @@ def fit(
         watcher: looks on, on rank 0, and keeps something of its own in checkpoints.
         measure: gives more values of a validation, the same on every rank; it may change nothing.
         judge: decides on rank 0 after each validation whether to go on; every rank follows.
+        leaving: hears of machines that are taken away.
 
     Raises:
         NonFiniteError: a gradient isn't finite.
@@ -129,7 +149,7 @@ def fit(
     trainer = Trainer(method, training, seed=seed, comm=comm, device=device)
     loop = _Loop(trainer, comm, checkpoints, on_event, seed, watcher or Watcher(), measure, judge)
     try:
-        return _run(loop, training, comm, batches, validation, initial, should_stop)
+        return _run(loop, training, comm, batches, validation, initial, should_stop, leaving or Leaving())
     finally:
         checkpoints.settle()
 
@@ -142,6 +162,7 @@ def _run(
     validation: Callable[[], Iterator[Batch]] | None,
     initial: Callable[[], Mapping[str, Tensor]] | None,
     should_stop: Callable[[], bool],
+    leaving: Leaving,
 ) -> Outcome:
     loop.begin(initial)
     stream = batches(loop.trainer.batches)
@@ -152,7 +173,7 @@ def _run(
         loop.step(stream)
         if _crossed(before, loop.trainer.images, training.log_every_images):
             loop.log(start, started)
-        if _crossed(before, loop.trainer.images, training.preview_every_images):
+        if _crossed(before, loop.trainer.images, training.preview_every_images) or loop.is_wanted():
             loop.look()
         if validation and _crossed(before, loop.trainer.images, training.validate_every_images):
             if loop.validate(validation()):
@@ -163,10 +184,19 @@ def _run(
                 break
         if _crossed(before, loop.trainer.images, training.checkpoint_every_images):
             loop.save()
-        if comm.any(should_stop()):
-            stopped = "stop"
+        if found := _asked(comm, should_stop(), leaving):
+            stopped = found
             break
     return loop.end(stopped, start, started)
+
+
+def _asked(comm: Comm, stop: bool, leaving: Leaving) -> Literal["stop", "left"] | None:
+    """Whether any worker is asked to stop, or has to leave; in most steps one collective tells that none is."""
+    if not comm.any(stop or leaving.due()):
+        return None
+    if comm.any(stop):
+        return "stop"
+    return "left" if comm.any(leaving.decide()) else None
 
 
 def _crossed(before: int, after: int, every: int | None) -> bool:
@@ -321,7 +351,8 @@ class _Loop:
     def end(self, stopped: Stopped, start: int, started: float) -> Outcome:
         """Write the last checkpoint and sum up."""
         self.look()
-        self.look(final=True)
+        if stopped != "left":
+            self.look(final=True)
         self.save()
         self._on_rank_0(self._checkpoints.wait)
         outcome = Outcome(
@@ -334,8 +365,12 @@ class _Loop:
             images_per_s=(self.trainer.images - start) / (time.perf_counter() - started),
             step_s=self._step_s,
         )
-        self._tell("done", **asdict(outcome))
+        self._tell("left" if stopped == "left" else "done", **asdict(outcome))
         return outcome
+
+    def is_wanted(self) -> bool:
+        """Whether the watcher, which is on rank 0, wants a look."""
+        return self._comm.rank == 0 and self._watcher.wants(self.trainer)
 
     def look(self, final: bool = False) -> None:
         """Let the watcher look, at each number of images once, and in the end in any case."""

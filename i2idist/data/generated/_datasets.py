@@ -94,11 +94,13 @@ def _map_samples(parameters: Parameters) -> Iterator[Sample]:
 
 
 def _shape_samples(parameters: Parameters) -> Iterator[Sample]:
+    families, label = parameters.choices["families"], parameters.choices["label"]
     for split, count in parameters.splits().items():
         for place in range(count):
-            label = place % len(shapes.COLOURS)
-            image, _ = shapes.picture((parameters.seed, "shapes", split, place), parameters.size, label)
-            yield Sample(f"{place:06d}", split, {"image": image}, label)
+            key, colour = (parameters.seed, "shapes", split, place), place % len(shapes.COLOURS)
+            wanted = shapes.family_at(families, place)
+            image, family = shapes.picture(key, parameters.size, colour, family=wanted)
+            yield Sample(f"{place:06d}", split, {"image": image}, family if label == "family" else colour)
 
 
 _PAIRED = {
@@ -149,6 +151,7 @@ def _room_samples(parameters: Parameters) -> Iterator[Sample]:
             yield Sample(f"{place:06d}", split, {name: getattr(views, name) for name in names})
 
 
+_SHAPE_LABELS = {"colour": tuple(shapes.COLOURS), "family": tuple(edges.FAMILIES)}
 _KINDS = tuple((colour, texture) for colour in textures.COLOURS for texture in textures.TEXTURES)
 _LABELS = {
     "texture": textures.TEXTURES,
@@ -234,12 +237,13 @@ GENERATED: dict[str, Generator] = {
         domains=_room_domains,
     ),
     "shapes": Generator(
-        summary="objects in many shades of red, yellow, green or blue, labelled with the colour",
+        summary="objects of four families in many shades of red, yellow, green or blue, labelled with the colour",
         role="labelled",
         counts={"train": 2000, "val": 100, "test": 400},
-        labels=_always(*shapes.COLOURS),
+        labels=lambda parameters: _SHAPE_LABELS[parameters.choices["label"]],
         revision=1,
         samples=_shape_samples,
+        choices={"families": tuple(shapes.FAMILIES), "label": tuple(_SHAPE_LABELS)},
         domains=_always("image"),
     ),
     "textures": Generator(
