@@ -30,6 +30,7 @@ from i2idist.data.generated import (
 )
 from i2idist.data.generated._draws import luma, rng_of
 from i2idist.data.manifest import load_manifest
+from i2idist.data.pack import Sample
 from i2idist.data.reader import DataSettings, Reader
 from i2idist.errors import ConfigError, DataError, StorageError
 
@@ -40,9 +41,13 @@ def small(**changes: object) -> Parameters:
     return replace(Parameters(size=(32, 32), seed=0, **SMALL), **changes)
 
 
+def drawn(name: str, parameters: Parameters) -> list[Sample]:
+    """The samples, of the dataset's usual choices."""
+    return list(GENERATED[name].samples(replace(parameters, choices=parse(f"generated:{name}")[1].choices)))
+
+
 def pixels(name: str, parameters: Parameters) -> dict[tuple[str, str, str], bytes]:
-    samples = GENERATED[name].samples(replace(parameters, choices=parse(f"generated:{name}")[1].choices))
-    return {(s.split, s.key, d): i.tobytes() for s in samples for d, i in s.images.items()}
+    return {(s.split, s.key, d): i.tobytes() for s in drawn(name, parameters) for d, i in s.images.items()}
 
 
 # --- handwritten digits
@@ -236,7 +241,7 @@ def test_the_same_object_in_another_colour_keeps_its_outline_and_floor():
 
 
 def test_labels_are_balanced_and_every_family_has_every_colour():
-    samples = list(GENERATED["shapes"].samples(small(train=400, val=0, test=0)))
+    samples = drawn("shapes", small(train=400, val=0, test=0))
     assert np.bincount([sample.label for sample in samples]).tolist() == [100] * 4
     found = {(shapes.picture((0, "shapes", "train", n), (16, 16), n % 4)[1], n % 4) for n in range(120)}
     assert len(found) == 16
@@ -342,7 +347,7 @@ def test_a_reader_gets_the_shapes_with_their_colours(tmp_path):
     reader.close()
     assert batch.y.tolist() == [0, 1, 2, 3] * 2
     first = (batch.x[0] * 127.5 + 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    assert np.array_equal(first, next(GENERATED["shapes"].samples(small())).images["image"])
+    assert np.array_equal(first, drawn("shapes", small())[0].images["image"])
 
 
 def test_digits_never_offer_more_scans_than_there_are(tmp_path):
