@@ -33,6 +33,7 @@ CELEBA = (
 LABELS = {
     "celeba": CELEBA,
     "color": "black blue brown green grey orange pink purple red white yellow",
+    "class-folders": "bedroom bridge church classroom conference dining kitchen living restaurant tower",
     "artworks": "cezanne monet photo ukiyoe vangogh",
     "trainA-trainB-classes": "flat-black flat-red txt-red",
     "morph": "male old african european hispanic asian",
@@ -51,7 +52,7 @@ MODALITIES = {
     "flowers-opponents": {"theta1": 1, "theta2": 1, "theta3": 3},
 }
 """The channels of a layout's modalities."""
-ROLES = {"side-by-side": "paired"} | dict.fromkeys(MODALITIES, "multimodal")
+ROLES = {"side-by-side": "paired", "folder": "images"} | dict.fromkeys(MODALITIES, "multimodal")
 GREY = {"mnist": ("image",), "usps": ("image",), "mnist-svhn": ("a",), "mnist-usps": ("a", "b")}
 
 
@@ -93,7 +94,7 @@ def published(name):
     options = packing(name)
     layout = options["layout"]
     role = ROLES.get(layout, "unpaired" if layout in UNPAIRED else "labelled")
-    domains = ("image",) if role == "labelled" else ("a", "b")
+    domains = ("image",) if role in ("labelled", "images") else ("a", "b")
     channels = MODALITIES.get(layout, dict.fromkeys(domains, 3) | dict.fromkeys(GREY.get(layout, ()), 1))
     digits = "0 1 2 3 4 5 6 7 8 9" if "mnist" in layout or layout in ("svhn", "usps") else ""
     labels = LABELS.get(layout, digits).split()
