@@ -36,6 +36,7 @@ from i2idist.launch.writer import Follower, Writer
 from i2idist.method import Method
 from i2idist.randomness import key_of
 from i2idist.tracking import resolve_uri, start_tracking
+from i2idist.tracking.run import Tracker
 from i2idist.tracking.watch import TrackingWatcher
 from i2idist.train.checkpoint import Checkpoints
 from i2idist.train.comm import Comm
@@ -46,6 +47,8 @@ from i2idist.train.trainer import Trainer
 VALIDATION_SPLIT = "val"
 CLASSIFIERS = "classifiers"
 """The folder beside runs that keeps classifiers, for protocols that read translations with one."""
+_INPUTS, _NEIGHBOURS = 4, 1000
+"""How many inputs pictures show, and among how many training images the nearest of a sample is looked for."""
 _PATIENCE_S = 300.0
 """How long training waits for a store that goes away."""
 _LOG = logging.getLogger("i2idist")
@@ -201,7 +204,7 @@ def _train(
             measure=_measurer(experiment, method, train, classifiers, comm, device, stack),
             judge=judge,
             leaving=leaving,
-            watcher=None if tracker is None else TrackingWatcher(tracker, lambda: _first(experiment), experiment.seed),
+            watcher=None if tracker is None else _watcher(tracker, experiment),
         )
 
 
@@ -234,13 +237,22 @@ def _measurer(
     return measurer
 
 
-def _first(experiment: Experiment) -> Batch:
-    """The first samples of the validation split; of the training split, where no other is packed."""
+def _watcher(tracker: Tracker, experiment: Experiment) -> TrackingWatcher:
+    """What draws pictures: of the first samples of the validation split, where there is one, and of training images."""
+    data = experiment.data
+
+    def inputs() -> Batch:
+        splits = load_manifest(_readable(data).url).splits
+        return _first(experiment, VALIDATION_SPLIT if VALIDATION_SPLIT in splits else data.split, _INPUTS)
+
+    return TrackingWatcher(tracker, inputs, lambda: _first(experiment, data.split, _NEIGHBOURS), experiment.seed)
+
+
+def _first(experiment: Experiment, split: str, count: int) -> Batch:
+    """The first samples of a split, `count` or as many as there are."""
     cls, settings = method_class(experiment.method), _readable(experiment.data)
     common: dict[str, Any] = {"role": cls.batch_type(experiment.method.config), "seed": experiment.seed}
-    splits = load_manifest(settings.url).splits
-    split = VALIDATION_SPLIT if VALIDATION_SPLIT in splits else settings.split
-    reader = Reader(settings, batch_size=4, group_size=1, rank=0, world_size=1, split=split, **common)
+    reader = Reader(settings, batch_size=count, group_size=1, rank=0, world_size=1, split=split, **common)
     try:
         return next(reader.epoch())
     finally:

@@ -6,6 +6,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from i2idist.data.batches import Batch, Images, Labelled
 from i2idist.pictures import interpolated_codes, interpolation_headers, sheet
 from i2idist.randomness import key_of, normal, sample_keys
 from i2idist.tracking.evolution import Evolution, is_moment
@@ -14,6 +15,7 @@ from i2idist.train.trainer import Trainer
 
 ROWS, CODES, STEPS = 4, 8, 7
 MOST_LABELS = 8
+NEAREST = 4
 
 
 class Samples:
@@ -45,6 +47,18 @@ class Samples:
             so_far.add(self._trainer.steps, self._made(self._codes[: self._rows, None])[:, 0])
         steps, images = so_far.columns(self._rows)
         return sheet(None, images, title=self._title("evolution, by steps"), columns=[str(one) for one in steps])
+
+    def nearest(self, training: Batch) -> Image:
+        """Samples, and beside each the training images nearest to it: whether any is remembered (MineGAN, Fig. A.5).
+
+        Nearest are those of the smallest Euclidean distance of pixels.
+        """
+        assert isinstance(training, Images | Labelled), "a generator's batch_type is one of these"
+        made = self._made(self._codes[: self._rows * 2].unflatten(0, (self._rows, 2))).flatten(0, 1)
+        known = training.x.to(made)
+        order = torch.cdist(made.flatten(1), known.flatten(1)).argsort(1)[:, :NEAREST]
+        title = f"Samples, and the nearest of {len(known):,} training images"
+        return sheet(made, known[order], title=title, columns=[f"nearest {n + 1}" for n in range(order.shape[1])])
 
     def _title(self, what: str) -> str:
         labels = f"; rows: {', '.join(self._labels)}" if self._labels else ""

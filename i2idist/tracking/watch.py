@@ -19,9 +19,16 @@ _LOG = logging.getLogger("i2idist")
 class TrackingWatcher(Watcher):
     """Draws pictures when training gives it a look, and keeps the undelivered journal in checkpoints."""
 
-    def __init__(self, tracker: Tracker, inputs: Callable[[], Batch], seed: int) -> None:
-        """Track with `tracker`; pictures show the first inputs of what `inputs` reads, with codes keyed by `seed`."""
-        self._tracker, self._seed = tracker, seed
+    def __init__(self, tracker: Tracker, inputs: Callable[[], Batch], training: Callable[[], Batch], seed: int) -> None:
+        """Track with `tracker`.
+
+        Args:
+            tracker: takes the pictures.
+            inputs: reads what pictures of a translator show.
+            training: reads the images among which those nearest to a generator's are looked for.
+            seed: keys the codes.
+        """
+        self._tracker, self._training, self._seed = tracker, training, seed
         self._evolution = Evolution()
         self._pictures: Any = None
         if tracker.pictures:
@@ -62,7 +69,7 @@ class TrackingWatcher(Watcher):
 
             samples = Samples(trainer, self._seed)
             if final:
-                return {"interpolation": samples.interpolation()}
+                return {"interpolation": samples.interpolation(), "nearest": samples.nearest(self._training())}
             return {"samples": samples.grid(), "evolution": samples.evolution(self._evolution)}
         if final:
             return {"interpolation": self._pictures.interpolation(trainer)}

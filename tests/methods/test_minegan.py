@@ -186,7 +186,7 @@ def test_the_class_is_mined_as_an_embedding():
     bnorm = dataclasses.replace(AC, config={**SMALL, "condition": "bnorm"})
     method = made(generators={"digits": bnorm}, conditional="embedding")
     assert method.code_dim == 2 and len(method.mined) == 1
-    method.generate(torch.randn(2, 2)).sum().backward()
+    method.generate(torch.randn(16, 2)).sum().backward()
     assert bool(method.M["digits"].embedding.last.bias.grad.ne(0).all())
     gans, states = sources(digits=ACGAN)
     filled = MineGAN.build(method.config, DOMAINS, states)
