@@ -146,7 +146,7 @@ def _tracked(training):
 def as_undisturbed(undisturbed):
     """Holds a run that was disturbed against one that wasn't, bit for bit: as many workers went on."""
 
-    def check(training, timeout_s=420):
+    def check(training, timeout_s=600):
         assert training.end(timeout_s) == undisturbed["sha256"]
         assert set(training.launches()) == {2}
         complete(training)

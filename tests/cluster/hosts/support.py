@@ -22,7 +22,7 @@ from tests.faults.support import whole
 ROOT = Path(__file__).parents[3]
 RUNS = "s3://i2idist/runs"
 TOTAL, BATCH, CHECKPOINT_EVERY = 400, 4, 40
-LAUNCH_S, TRAIN_S = 120, 420
+LAUNCH_S, TRAIN_S = 240, 600
 IDLE = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent", "ray::TrainStateActor", "ray::_AutoscalingCo")
 """What Ray keeps when nothing runs: spare processes, agents, and two actors of its own for all trainings."""
 
