@@ -145,25 +145,12 @@ class Translator:
         if not self.method.generates:
             raise ConfigError(f"{self.card.method} translates images, it makes none of its own: use translate.")
         positions = torch.arange(first_position, first_position + num)
-        label = self.labels_of(positions, target)
+        labels = labels_of(self.method, positions, target)
         if codes is None:
             codes = self.draw_codes(positions, 1, seed)[:, 0]
         elif codes.shape != (num, self.card.code_dim):
             raise ConfigError(f"Codes of {num} images are ({num}, {self.card.code_dim}), not {tuple(codes.shape)}.")
-        device = next(self.method.parameters()).device
-        outputs = [
-            self.method.sample(codes[rows].to(device), None if label is None else label[rows].to(device))
-            for rows in torch.split(torch.arange(num), batch_size)
-        ]
-        return torch.cat(outputs).clone()
-
-    def labels_of(self, positions: Tensor, target: str | None = None) -> Tensor | None:
-        """The labels that generated images have, see `sample`: (N,) int64 places in `targets`, None without labels.
-
-        Raises:
-            ConfigError: no such target.
-        """
-        return labels_of(self.method, positions, target)
+        return sample_in_parts(self.method, codes, labels, batch_size)
 
     def draw_codes(self, positions: Tensor, num_samples: int, seed: int) -> Tensor:
         """Standard normal codes keyed by (seed, sample, position): more samples only add codes.
@@ -257,6 +244,16 @@ def labels_of(method: Method, positions: Tensor, target: str | None) -> Tensor |
     return (
         positions % len(method.targets) if target is None else torch.full_like(positions, method.targets.index(target))
     )
+
+
+def sample_in_parts(method: Method, codes: Tensor, labels: Tensor | None, batch_size: int) -> Tensor:
+    """What a method makes of codes (N, code_dim) and labels (N,) or None, so many at once: (N, C, H, W)."""
+    parameter = next(method.parameters())
+    parts = [
+        method.sample(codes[rows].to(parameter), None if labels is None else labels[rows].to(parameter.device))
+        for rows in torch.split(torch.arange(len(codes)), batch_size)
+    ]
+    return torch.cat(parts).clone()
 
 
 def weights_of(method: Method, checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -122,6 +122,43 @@ def _style(translator: Translator, text: str, target: str | None) -> Tensor:
     return decode_image(text, domain, "style_from")
 
 
+def sample_images(
+    translator: Translator,
+    *,
+    num_samples: int = 1,
+    seed: int = 0,
+    target: str | None = None,
+    style_from: str | None = None,
+) -> list[str]:
+    """Make images by a model that generates.
+
+    Args:
+        translator: the model.
+        num_samples: how many.
+        seed: of their codes.
+        target: the label of all of them; None: the model's labels in turn.
+        style_from: nothing that a generator takes.
+
+    Returns:
+        Base64 of PNG files.
+
+    Raises:
+        ConfigError: options that the model doesn't take, or more output than a request may ask for.
+    """
+    domain = translator.card.domains.a
+    if style_from:
+        raise ConfigError(f"{translator.card.method} takes no style from an image: leave style_from out.")
+    wanted = num_samples * domain.height * domain.width
+    if not 1 <= wanted <= MAX_OUTPUT_PIXELS:
+        raise ConfigError(
+            f"num_samples is {num_samples}: a request may ask for 1 to "
+            f"{MAX_OUTPUT_PIXELS // (domain.height * domain.width)} images."
+        )
+    batch = max(1, min(_BATCH, _BATCH_PIXELS // (domain.height * domain.width)))
+    made = translator.sample(num_samples, seed=seed, target=target, batch_size=batch)
+    return [encode_image(image, f"Sample {n}") for n, image in enumerate(made)]
+
+
 def translate_images(
     translator: Translator,
     images: Sequence[object],

@@ -6,7 +6,6 @@ without smoothing, so that a pixel seen is a pixel made.
 
 from __future__ import annotations
 
-import colorsys
 import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from i2idist.data.modalities import class_colors
 from i2idist.errors import ConfigError
 
 _LEGIBLE_PIXELS = 72
@@ -37,7 +37,7 @@ def to_picture(image: Tensor) -> Image.Image:
 
 
 def label_colors(images: Tensor, classes: int) -> Tensor:
-    """Label maps as colours, as far apart as so many can be, the first being black.
+    """Label maps in colours, see `class_colors`.
 
     Args:
         images: (N, 1, H, W) float in [-1, 1], levels of 255 numbering the classes; levels beyond are white.
@@ -46,8 +46,7 @@ def label_colors(images: Tensor, classes: int) -> Tensor:
     Returns:
         (N, 3, H, W) float in [-1, 1].
     """
-    bright = [colorsys.hsv_to_rgb(n / (classes - 1), 0.85, (1.0, 0.6)[n % 2]) for n in range(classes - 1)]
-    palette = torch.tensor([(0.0, 0.0, 0.0), *bright, (1.0, 1.0, 1.0)], device=images.device) * 2 - 1
+    palette = torch.from_numpy(class_colors(classes)).to(images.device).float() / 127.5 - 1
     levels = ((images[:, 0].float() + 1) * 127.5).round().long().clamp_max(classes)
     return palette[levels].permute(0, 3, 1, 2)
 

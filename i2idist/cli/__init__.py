@@ -29,6 +29,8 @@ COMMANDS = {
     "show": ("i2idist.cli.catalog:show", "Show what the catalog knows under a name."),
     "lineage": ("i2idist.cli.catalog:lineage", "Follow an image, model, run or dataset to where it came from, and on."),
     "translate": ("i2idist.cli.translate:translate", "Translate a dataset or a folder of images with a model."),
+    "sample": ("i2idist.cli.sample:sample", "Let a generator make a dataset of images."),
+    "rank-sources": ("i2idist.cli.rank:rank_sources", "Rank generators as sources of a transfer to a dataset."),
     "submit": ("i2idist.cli.submit:app", "Send a command to a Ray cluster: train, translate, evaluate and others."),
     "jobs": ("i2idist.cli.jobs:app", "List, look up, follow and stop what was submitted."),
     "evaluate": ("i2idist.cli.evaluate:evaluate", "Measure a model by protocols."),

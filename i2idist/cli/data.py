@@ -251,6 +251,9 @@ def grid(
     split: Annotated[str, typer.Option(help="Which split.")] = "train",
     columns: Annotated[int, typer.Option(min=1, help="Samples a row.")] = 12,
     rows: Annotated[int, typer.Option(min=1, help="Rows of samples.")] = 4,
+    label_map: Annotated[
+        list[str] | None, typer.Option(help="A domain whose levels number the labels: shown in colours.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a contact sheet of a split's first samples."""
@@ -258,7 +261,7 @@ def grid(
     from i2idist.data.manifest import load_manifest
 
     path = out or Path(f"{load_manifest(url).name}-grid.png")
-    save_grid(url, path, split=split, columns=columns, rows=rows)
+    save_grid(url, path, split=split, columns=columns, rows=rows, label_maps=label_map or ())
     typer.echo(json.dumps({"url": url, "picture": str(path)}) if as_json else f"Wrote {path}.")
 
 

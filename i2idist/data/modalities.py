@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import colorsys
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,3 +47,9 @@ def opponents(rgb: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
         "theta2": ((green - blue + 256) // 2).astype(np.uint8),
         "theta3": rgb,
     }
+
+
+def class_colors(classes: int) -> NDArray[np.uint8]:
+    """Colours of classes, as far apart as so many can be, and white for levels beyond: (classes + 1, 3)."""
+    bright = [colorsys.hsv_to_rgb(n / (classes - 1), 0.85, (1.0, 0.6)[n % 2]) for n in range(classes - 1)]
+    return np.round(np.array([(0.0, 0.0, 0.0), *bright, (1.0, 1.0, 1.0)]) * 255).astype(np.uint8)

@@ -24,6 +24,7 @@ from i2idist.method import Domain, Method
 from i2idist.metrics import networks
 from i2idist.translate.forward import Forward
 from i2idist.translate.inputs import InputReader, Inputs, resized
+from i2idist.translate.shard import reader_of
 
 
 class Translate(Protocol):
@@ -64,7 +65,7 @@ class Evaluator:
         self._evaluation, job = evaluation, evaluation.job
         self._device = job.options.device
         self._forward = forward or Forward(job)
-        self._reader = InputReader(job.inputs, job.source.channels)
+        self._reader = reader_of(job, self._forward.method)
         # Targets that are maps may have other channels than outputs; a reader minds channels in plain folders alone.
         self._target_reader = self._reader_of(evaluation.targets)
         self._real_reader = self._reader_of(evaluation.reals)
@@ -119,14 +120,16 @@ class Evaluator:
             found = {row: found[row] for row in truth}
         if not found:
             return Found(chunk.number, 0, {})
-        images = _resized(found.values(), evaluation.size_of(evaluation.job.source), evaluation.job.sources)
+        images = torch.zeros(len(found), 0, 1, 1)
+        if not evaluation.job.inputs.are_codes:
+            images = _resized(found.values(), evaluation.size_of(evaluation.job.source), evaluation.job.sources)
         places = torch.tensor([chunk.item.start + row for row in found])
         seen = Seen(
             images.to(device),
             self._translated(images, places, chunk).to(device),
             places,
             chunk.sampling.seed,
-            self._wanted(_labels(self._reader, chunk, found, device)),
+            self._wanted(_labels(self._reader, chunk, found, device), len(found)),
         )
         if truth:
             size = evaluation.size_of(evaluation.job.target)
@@ -140,12 +143,16 @@ class Evaluator:
         }
         return Found(chunk.number, len(found), kept)
 
-    def _wanted(self, labels: Tensor | None) -> Tensor | None:
+    def _wanted(self, labels: Tensor | None, count: int) -> Tensor | None:
         """What outputs should be of: the inputs' labels, but for the one that is translated to."""
         evaluation = self._evaluation
-        if labels is None or evaluation.label is None:
+        if evaluation.label is None:
             return labels
         number = evaluation.job.inputs.labels.index(evaluation.label)
+        if evaluation.job.inputs.are_codes:
+            return torch.full((count,), number, device=self._device)
+        if labels is None:
+            return None
         if labels.dim() == 1:
             return torch.full_like(labels, number)
         labels[:, number] = 1.0

@@ -1,7 +1,11 @@
-"""What is translated: a packed dataset or a plain folder of images, cut into work items that depend on it alone."""
+"""What is translated: a packed dataset or a plain folder of images, cut into work items that depend on it alone.
+
+A generator has no images to read, but places in a stream of codes: so many samples are inputs, too.
+"""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from i2idist import storage
@@ -22,11 +27,16 @@ from i2idist.data.shards import MAX_KEY, Label
 from i2idist.data.source import PoolSource
 from i2idist.data.transforms import resize, resize_to_nearest
 from i2idist.errors import ConfigError, DataError, SampleError, nearest
-from i2idist.method import PLUS, Domain
+from i2idist.method import PLUS, Domain, Method
+from i2idist.model import labels_of
 
 FOLDER_ITEM = 256
 """Images of a plain folder that make one work item, and so one shard of translations."""
 
+SAMPLES_ITEM = 1024
+"""Places in the stream of codes that make one work item."""
+
+_SAMPLES = "samples"
 _HASHERS = 8
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _MAX_NAME = 64  # as of datasets that are packed
@@ -72,9 +82,9 @@ class Inputs:
     Attributes:
         url: the dataset's, or the folder's.
         name: the dataset's; for a folder, its last part, cut to the length of those.
-        role: the dataset's; `images` for a folder.
-        digest: the dataset's; for a folder, of the names and contents of its images.
-        domain: whose images are read, several joined by `+`; None for a folder.
+        role: the dataset's; `images` for a folder; `samples` where a generator's codes take the place of images.
+        digest: the dataset's; for a folder, of the names and contents of its images; of samples, of their number.
+        domain: whose images are read, several joined by `+`; None for a folder and for samples.
         label_kind: as in a manifest.
         labels: likewise.
         items: the work.
@@ -90,6 +100,11 @@ class Inputs:
     labels: tuple[str, ...]
     items: tuple[Item, ...]
     counts: Mapping[str, Any]
+
+    @property
+    def are_codes(self) -> bool:
+        """Whether there are no images to read, but codes to draw."""
+        return self.role == _SAMPLES
 
     @property
     def total(self) -> int:
@@ -125,6 +140,27 @@ def find_inputs(url: str, source: Domain, *, split: str | None = None, domain: s
     if domain is not None:
         raise ConfigError(f"{url} is a folder of images without domains, so --domain {domain} means nothing there.")
     return _folder(url, split)
+
+
+def samples(num: int, labels: tuple[str, ...] = ()) -> Inputs:
+    """So many places in the stream of a generator's codes.
+
+    Args:
+        num: how many.
+        labels: of what is made, in the order of its numbers; empty where it has none.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    if num < 1:
+        raise ConfigError(f"num is {num}: it must be at least 1.")
+    items = [
+        Item(number, "train", f"train/samples-{number:05d}.tar", start, min(SAMPLES_ITEM, num - start), "")
+        for number, start in enumerate(range(0, num, SAMPLES_ITEM))
+    ]
+    digest = hashlib.sha256(f"{num} {' '.join(labels)}".encode()).hexdigest()
+    kind = "class" if labels else "none"
+    return Inputs(f"{_SAMPLES}:{num}", _SAMPLES, _SAMPLES, digest, None, kind, labels, tuple(items), {"train": num})
 
 
 def _packed(url: str, manifest: Manifest, source: Domain, split: str | None, domain: str | None) -> Inputs:
@@ -303,6 +339,31 @@ def resized(pixels: Array, size: tuple[int, int] | None, domains: Sequence[Domai
     parts = np.split(pixels, np.cumsum([domain.channels for domain in domains])[:-1])
     changes = [resize_to_nearest if domain.classes else resize for domain in domains]
     return np.concatenate([change(part, size) for change, part in zip(changes, parts, strict=True)])
+
+
+class CodeReader(InputReader):
+    """Stands for the images of a generator's work items: there are none, but each sample has a key and a label."""
+
+    def __init__(self, inputs: Inputs, method: Method, target: str | None) -> None:
+        """Label samples as the method makes them: as `target`, or with all labels in turn."""
+        super().__init__(inputs, 0)
+        self._labels = functools.partial(labels_of, method, target=target)
+
+    def open(self, item: Item) -> None:
+        """Nothing needs opening."""
+
+    def key(self, item: Item, row: int) -> str:
+        """The sample's place in the stream of codes."""
+        return f"{item.start + row:08d}"
+
+    def label(self, item: Item, row: int) -> Label:
+        """The label that the sample is made with."""
+        found = self._labels(torch.tensor([item.start + row]))
+        return None if found is None else int(found)
+
+    def read(self, item: Item, row: int) -> Array:
+        """An image without channels: (0, 1, 1)."""
+        return np.zeros((0, 1, 1), np.uint8)
 
 
 def _with_channels(pixels: Array, channels: int, where: str) -> Array:

@@ -23,7 +23,7 @@ from i2idist import model, storage
 from i2idist.errors import ConfigError, DataError
 from i2idist.method import Domain
 from i2idist.model import ModelCard, Translator
-from i2idist.translate.inputs import Inputs, find_inputs
+from i2idist.translate.inputs import Inputs, find_inputs, samples
 
 FORMAT = 1
 """Raised whenever the same job would give other bytes."""
@@ -38,7 +38,8 @@ class Options:
     Attributes:
         num_samples: codes for each image.
         seed: of the codes, which are keyed by (seed, sample, place in the split).
-        target: the domain or label to translate to, one of the model's; None: its first.
+        target: the domain or label to translate to, one of the model's; None: its first. Of a generator, the label of
+            all samples; None: all labels in turn.
         size: (height, width) that images are resized to; `trained`: the model's; `stored`: each keeps its own.
         batch_size: images, and outputs, that are computed at once.
         threads: threads of each worker. One by default: then neither cores nor workers change the bits.
@@ -69,10 +70,14 @@ class Options:
 
     def resolved(self, translator: Translator) -> Options:
         """A copy in which device and target stand for what they mean here, and with this model."""
-        device = self.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        return dataclasses.replace(self, device=device, target=self.target or translator.targets[0])
+        usual = None if translator.method.generates else translator.targets[0]
+        return dataclasses.replace(self, device=self.resolved_device(), target=self.target or usual)
+
+    def resolved_device(self) -> Literal["cpu", "cuda"]:
+        """The device that `auto` stands for here."""
+        if self.device != "auto":
+            return self.device
+        return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @dataclass(frozen=True)
@@ -135,8 +140,8 @@ class Job:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """(height, width) that images are resized to; None: each keeps its own."""
-        if self.options.size == "stored":
+        """(height, width) that images are resized to; None: each keeps its own, or there are none."""
+        if self.options.size == "stored" or self.inputs.are_codes:
             return None
         return (self.source.height, self.source.width) if self.options.size == "trained" else self.options.size
 
@@ -224,6 +229,20 @@ def make_job(
         raise DataError(f"There are no images to translate at {inputs.url}.")
     _try_out(translator, job)
     return job
+
+
+def make_sample_job(model_uri: str, num: int, out_url: str, options: Options) -> Job:
+    """A job without images: so many samples of a generator.
+
+    Raises:
+        ConfigError: the model translates, or model and options don't fit each other.
+        SourceError: there is no such model.
+        StorageError: storage can't be reached.
+    """
+    found, translator = pin_model(model_uri)
+    options = options.resolved(translator)
+    translator.sample(1, seed=options.seed, target=options.target)
+    return Job(found, samples(num, translator.targets), options, absolute(out_url), 0)
 
 
 def _try_out(translator: Translator, job: Job) -> None:

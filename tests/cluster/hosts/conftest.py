@@ -24,19 +24,19 @@ HOSTS = 3
 def cluster():
     if os.geteuid() != 0:
         pytest.skip("hosts in network namespaces need root")
-    before = dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="i2idist-hosts-", ignore_cleanup_errors=True) as name:
         Path(name).chmod(0o711)
         made = Cluster(name)
         try:
             made.up(HOSTS)
-            for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_CA_BUNDLE"):
-                os.environ.pop(variable, None)
-            os.environ.update(made.client_environment(), HOME=f"{name}/hosts/head/home")  # with MLflow's password
-            yield made
+            with pytest.MonkeyPatch.context() as patch:
+                for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_CA_BUNDLE"):
+                    patch.delenv(variable, raising=False)
+                found = made.client_environment() | {"HOME": f"{name}/hosts/head/home"}  # with MLflow's password
+                for variable, value in found.items():
+                    patch.setenv(variable, value)
+                yield made
         finally:
-            os.environ.clear()
-            os.environ.update(before)
             network = made.plan().network
             made.down()
             assert network.processes() == []

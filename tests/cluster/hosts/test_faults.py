@@ -67,7 +67,7 @@ def test_a_link_is_cut_for_30_s(train, as_undisturbed, report):
 
 
 def test_a_host_is_added(train, near, report):
-    training = train("added", resources={"num_workers": [1, 4]}, method={"pause_s": 0.75})
+    training = train("added", resources={"num_workers": [1, 4]}, method={"pause_s": 1.25})
     training.at(40)
     since = time.time()
     name = training.cluster.add()
