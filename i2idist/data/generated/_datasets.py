@@ -69,13 +69,14 @@ def _always(*labels: str) -> Callable[[Parameters], tuple[str, ...]]:
 
 def _digit_samples(parameters: Parameters) -> Iterator[Sample]:
     """Pool a is capped at the scans that there are; `seed` changes pool b alone."""
+    among = digits.CLASSES[parameters.choices["only"]]
     for split, count in parameters.splits().items():
-        for place, scan in enumerate(digits.scans_of(split)[:count]):
+        for place, scan in enumerate(digits.scans_of(split, among)[:count]):
             image, digit = digits.handwritten(int(scan), parameters.size)
             yield Sample(f"{place:06d}-scan{scan:04d}", split, {"a": image}, digit)
         for place in range(count):
             rng = rng_of(parameters.seed, "digits", split, place)
-            image, digit = digits.street(rng, parameters.size)
+            image, digit = digits.street(rng, parameters.size, among)
             yield Sample(f"{place:06d}", split, {"b": image}, digit)
 
 
@@ -199,6 +200,7 @@ GENERATED: dict[str, Generator] = {
         labels=_always(*"0123456789"),
         revision=2,
         samples=_digit_samples,
+        choices={"only": tuple(digits.CLASSES)},
     ),
     "edges": Generator(
         summary="edges <-> coloured objects, paired, many valid colourings of each drawing",
