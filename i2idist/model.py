@@ -33,6 +33,8 @@ from i2idist.randomness import key_of, normal, sample_keys
 
 FORMAT_VERSION = 1
 FILE_NAME = "model.json"
+PIPE = "|"
+"""Between models that are chained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,7 +336,8 @@ def load(url: str) -> Translator:
 
     Args:
         url: the folder, at any storage URL; or `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `runs:/ID/PATH`, of the
-            MLflow that MLFLOW_TRACKING_URI names, or of `mlflow.db` beside local runs.
+            MLflow that MLFLOW_TRACKING_URI names, or of `mlflow.db` beside local runs; several, to be chained, with
+            `|` between.
 
     Raises:
         SourceError: there is no model, or it is damaged, or of another format version.
@@ -342,6 +345,10 @@ def load(url: str) -> Translator:
         StorageError: storage can't be reached.
         TrackingError: MLflow can't be reached.
     """
+    if PIPE in url:
+        from i2idist.chained import chained
+
+        return chained([load(part) for part in url.split(PIPE)])
     if url.startswith(("models:/", "runs:/")):
         from i2idist.tracking.registry import resolve
 

@@ -114,7 +114,10 @@ class How:
 
 @takes(How)
 def evaluate(
-    model_uri: Annotated[str, typer.Argument(help="A model's folder, or models:/NAME@ALIAS or models:/NAME/VERSION.")],
+    model_uri: Annotated[
+        str,
+        typer.Argument(help="A model's folder, or models:/NAME@ALIAS or models:/NAME/VERSION; several: chained by |."),
+    ],
     dataset_url: Annotated[str, typer.Argument(help="A packed dataset, generated:NAME, or a folder of images.")],
     how: How,
 ) -> None:

@@ -71,7 +71,7 @@ def test_terms_of_seen_translations_by_hand():
     from_depth, from_theta = tanh(0.6 + 0.1, 1.5 + 0.1), tanh(-0.4 + 0.1)
     fakes = [*from_depth, *from_theta]
     real = squared([0.1, 0.3, -0.1], [1, 1, 1])
-    assert means(found["discriminators"]) == {"rgb": pytest.approx(real + squared(fakes, [0] * 3))}
+    assert means(found["discriminators"]) == {"C_rgb": pytest.approx(real + squared(fakes, [0] * 3))}
     assert means(found["translators"]) == {
         "l2": pytest.approx(squared(from_depth, [0.1, -0.1]) + squared(from_theta, [0.3])),
         "depth": pytest.approx(squared([0.2 + 0.2, -0.2 + 0.2], [0.2, 0.5]) + squared([0.6 + 0.3], [0.4])),
@@ -135,6 +135,12 @@ def test_every_weight_of_every_stage():
     assert terms == {0: {"l2", "depth", "sem", "gan"}, 1: {*terms[0], "lat"}, 2: {*terms[1], "pp"}}
 
 
+def test_no_weight_of_translators_is_one_of_discriminators():
+    method = make_mmnet(adversarial=("rgb", "depth")).double()
+    judges = terms_of(method, 2, batch_of(PAIRS))["discriminators"]
+    assert set(judges) == {"C_rgb", "C_depth"} and not judges.keys() & method.weights().keys()
+
+
 def test_the_learning_rate_falls_where_the_third_stage_begins():
     schedule = make_mmnet().players()[1].schedule
     assert [schedule.factor(images, 100) for images in (0, 79, 80, 99)] == pytest.approx([1, 1, 0.1, 0.1])
@@ -167,6 +173,7 @@ def test_targets_of_pseudo_pairs_are_constants():
     method.train()
     with torch.no_grad():
         method.decoders["segmentation"].eval()
+        method.anchor_encoder.eval()
         target = method.decoders["segmentation"](method.anchor_encoder(batch.images[0])).softmax(1)
         method.decoders["segmentation"].train()
 
@@ -211,10 +218,10 @@ def test_the_frozen_encoder_stays_and_others_move():
     trainer = Trainer(method, Training(total_images=32, batch_size=4), seed=SEED, comm=Comm.alone())
     batch = batch_of(PAIRS)
     for number in range(8):
-        before = {name: t.clone() for name, t in method.anchor_encoder.named_parameters()}
+        before = {name: t.clone() for name, t in method.anchor_encoder.state_dict().items()}
         others = method.encoders["depth"].blocks[0].convs[0].weight.clone()
         trainer.step(iter([batch]))
-        moved = any(not torch.equal(before[name], t) for name, t in method.anchor_encoder.named_parameters())
+        moved = any(not torch.equal(before[name], t) for name, t in method.anchor_encoder.state_dict().items())
         assert moved == (number < 2)
         assert not torch.equal(others, method.encoders["depth"].blocks[0].convs[0].weight)
 

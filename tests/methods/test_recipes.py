@@ -45,7 +45,7 @@ UNPAIRED = ("trainA-trainB", "trainA-trainB-classes", "mnist-svhn", "mnist-usps"
 ROOMS = {"rgb": 3, "depth": 1, "segmentation": 1}
 MODALITIES = {
     "rgb-d": {"rgb": 3, "depth": 1},
-    "scenenet": ROOMS,
+    "scenenet-frames": ROOMS,
     "sun-rgbd": ROOMS,
     "freiburg-forest": ROOMS | {"nir": 1},
     "flowers-opponents": {"theta1": 1, "theta2": 1, "theta3": 3},

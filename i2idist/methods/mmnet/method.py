@@ -12,11 +12,11 @@ anchor, RGB, that others are seen with; S a label map, D depth.
 
 Deviations and readings:
 - Expectations are over the samples that have the images of a term, and terms of all their pairs are added.
-- Norms are means of squares. berHu's c is a constant, without gradient.
+- Norms are means of squares; those of latent consistency are without noise. berHu's c is a constant, without gradient.
 - A modality is encoded once a step, and a decoder decodes all that is translated to it at once: its batch norm sees all
   sources together, as it does on translation. Discriminators step first, on the same translations.
-- An RGB encoder that isn't pretrained has batch norm like all others. The layer before the last of Table A.4 has batch
-  norm and ReLU, as the text says of every layer.
+- An RGB encoder that isn't pretrained has batch norm like all others; frozen, it uses the running statistics. The layer
+  before the last of Table A.4 has batch norm and ReLU, as the text says of every layer.
 - RGB passes a tanh; depths aren't bounded in training, and cut to [-1, 1] on translation. Label maps come out as the
   number of the likeliest class, as they went in.
 - Pooling prefers the first of nearly equal values, see `tilted_max_pool`.
@@ -78,14 +78,14 @@ class Made:
 
     Attributes:
         samples: which images there are.
-        latents: by modality, of the samples that have it; with noise, where there is noise.
-        clean: the anchor's, without.
+        clean: latents by modality, of the samples that have it.
+        latents: the same with noise, where there is noise.
         outputs: by (source, target): what was decoded, of the samples that have both.
     """
 
     samples: Samples
+    clean: Mapping[str, Latent]
     latents: Mapping[str, Latent]
-    clean: Latent | None
     outputs: Mapping[tuple[str, str], Tensor]
 
 
@@ -238,7 +238,7 @@ class MMNet(Method):
                 continue
             real = least_squares_real(judge(made.samples.images[name]))
             fake = least_squares_fake(judge(torch.cat([made.outputs[route] for route in routes]).detach()))
-            terms[name] = made.samples.mean([(name, name)], real) + made.samples.mean(routes, fake)
+            terms[f"C_{name}"] = made.samples.mean([(name, name)], real) + made.samples.mean(routes, fake)
         return terms
 
     def translator_terms(self, step: Step, *, stage: int) -> Terms:
@@ -287,7 +287,7 @@ class MMNet(Method):
         """Eqs. 4.10, 4.11 of each seen pair."""
         for a, b in itertools.combinations(self.names, 2):
             if (a, b) in self.seen and made.samples.count(a, b):
-                f, g = (made.samples.pick(made.latents[m].features, m, other) for m, other in ((a, b), (b, a)))
+                f, g = (made.samples.pick(made.clean[m].features, m, other) for m, other in ((a, b), (b, a)))
                 yield made.samples.mean([(a, b)], l2(f, g))
 
     def _pseudo_pairs(self, made: Made) -> Iterable[Tensor]:
@@ -297,10 +297,9 @@ class MMNet(Method):
         for j, i in itertools.permutations(others, 2):
             if (j, i) in self.seen or not made.samples.count(anchor, j):
                 continue
-            assert made.clean is not None, "there are samples with the anchor"
             with torch.no_grad(), evaluating(self.decoders[i]):
-                target = self._decode(i, _pick(made, made.clean, anchor, j))
-            y = self._decode(i, _pick(made, made.latents[j], j, anchor))
+                target = self._decode(i, _side_of(made.samples, made.clean[anchor], anchor, j))
+            y = self._decode(i, _side_of(made.samples, made.latents[j], j, anchor))
             yield made.samples.mean([(anchor, j)], self._distance(i, y, self._pseudo(i, target)))
 
     def _pseudo(self, goal: str, y: Tensor) -> Tensor:
@@ -320,18 +319,17 @@ class MMNet(Method):
 
     def _make(self, step: Step, stage: int) -> Made:
         samples = Samples(step, self.names)
-        is_frozen = stage > 1 and self.config.freeze_anchor
+        frozen = self.config.anchor if stage > 1 and self.config.freeze_anchor else None
         clean = {}
         for name in self.names:
             if samples.count(name, name):
-                with torch.set_grad_enabled(torch.is_grad_enabled() and not (is_frozen and name == self.config.anchor)):
-                    clean[name] = self._encode(name, samples.images[name])
+                clean[name] = (self._encode_frozen if name == frozen else self._encode)(name, samples.images[name])
         noise = self.config.noise if stage > 1 else 0.0
         latents = {name: self._noisy(step, samples, name, latent, noise) for name, latent in clean.items()}
         outputs: dict[tuple[str, str], Tensor] = {}
         for goal in self.names:
             outputs |= self._outputs(goal, samples, latents, stage > 1 and self.config.autoencoders)
-        return Made(samples, latents, clean.get(self.config.anchor), outputs)
+        return Made(samples, clean, latents, outputs)
 
     def _noisy(self, step: Step, samples: Samples, name: str, latent: Latent, noise: float) -> Latent:
         if not noise:
@@ -359,6 +357,10 @@ class MMNet(Method):
         """f_i(x): images (n, C, H, W) in [-1, 1]."""
         network = self.anchor_encoder if name == self.config.anchor else self.encoders[name]
         return Latent(*network(self._truth(name, x)))
+
+    def _encode_frozen(self, name: str, x: Tensor) -> Latent:
+        with torch.no_grad(), evaluating(self.anchor_encoder):
+            return self._encode(name, x)
 
     def _decode(self, name: str, latent: Latent) -> Tensor:
         """g_j(h): logits of classes, an image in [-1, 1], or unbounded depths."""
@@ -451,10 +453,6 @@ def _side_of(samples: Samples, latent: Latent, source: str, other: str) -> Laten
     return Latent(
         samples.pick(latent.features, source, other), tuple(samples.pick(t, source, other) for t in latent.side)
     )
-
-
-def _pick(made: Made, latent: Latent, source: str, other: str) -> Latent:
-    return _side_of(made.samples, latent, source, other)
 
 
 def _one_hot(labels: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
