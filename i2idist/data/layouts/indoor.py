@@ -6,7 +6,7 @@ SceneNet RGB-D (https://robotvault.bitbucket.io/scenenet-rgbd.html; facts from i
 pySceneNetRGBD): `[train|val]/CHUNK/TRAJECTORY/{photo/N.jpg,depth/N.png,instance/N.png}`, N = 0, 25, ..., 7475, and
 `scenenet_rgbd_{val,train_0,...}.pb`. Depth is the length of the ray in millimetres; instances are numbered within a
 trajectory, and the protobuf has each one's WordNet id. The tools' table `wnid_to_class.txt` maps these to the classes:
-put it beside the protobufs. The published `val` is what papers test on.
+put it and the protobufs beside the folders. The published `val` is what papers test on.
 
 SUN RGB-D (https://rgbd.cs.princeton.edu, and github.com/ankurhanda/sunrgbd-meta-data for lists and labels):
 `SUNRGBD/SENSOR/.../SCENE/{image/*.jpg,depth_bfx/*.png}`; `sunrgbd_training_images.txt`, `sunrgbd_testing_images.txt`, a
@@ -19,7 +19,8 @@ sizes differ. The split is the published one, 5285 and 5050; mix-and-match netwo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
 
@@ -29,7 +30,7 @@ from i2idist import storage
 from i2idist.data.images import Array, open_picture
 from i2idist.data.layouts.archives import damaged, find
 from i2idist.data.layouts.source import Source, files, origin, source, stored_order, words
-from i2idist.data.layouts.wire import fields
+from i2idist.data.layouts.wire import Span, fields
 from i2idist.data.modalities import NYU_13, VOID, counted_from_one, depth_levels
 from i2idist.data.pack import Sample
 from i2idist.errors import DataError
@@ -37,6 +38,7 @@ from i2idist.errors import DataError
 _DOMAINS = ("rgb", "depth", "segmentation")
 _FRAME_STEP = 25
 _CHOSEN_FRAMES = 30
+_TABLE = "wnid_to_class.txt"
 _SCENENET = "train/0/1/photo/0.jpg, depth/0.png, instance/0.png, scenenet_rgbd_train_0.pb, wnid_to_class.txt"
 _SUN = "SUNRGBD/..., sunrgbd_training_images.txt, train13labels/img13labels-000001.png"
 _SUN_LISTS = {"train": "sunrgbd_training_images.txt", "test": "sunrgbd_testing_images.txt"}
@@ -45,17 +47,33 @@ Instances = Mapping[int, str]
 """WordNet ids of a trajectory's instances by their number."""
 
 
+@dataclass(frozen=True)
+class _Trajectory:
+    """A walk through a room: split, path below it, instances, and the numbers of its frames."""
+
+    split: str
+    path: str
+    instances: Instances
+    frames: Sequence[int]
+
+
 def scenenet(src: str, *, every: int = 1) -> Source:
-    """SceneNet RGB-D. One frame of `every` is taken of each trajectory."""
-    listed = files(src)
-    table = _wordnet(find(src, ["wnid_to_class.txt"], "SceneNet RGB-D")["wnid_to_class.txt"])
-    instances = _all_instances(src, [path for path in listed if path.suffix == ".pb"])
+    """SceneNet RGB-D. One frame of `every` is taken of each trajectory.
+
+    The protobufs tell which images there are: the tree, of millions of files, isn't walked.
+    """
+    names = storage.list_dir(src)
+    if _TABLE not in names or not any(name.endswith(".pb") for name in names):
+        raise DataError(f"{src} should hold {_TABLE} and scenenet_rgbd_*.pb, beside train and val. Put them there.")
+    table = _wordnet(storage.join(src, _TABLE))
     samples = [
-        _frame(src, path, instances, table)
-        for path in listed
-        if path.parts[0] in ("train", "val") and path.parts[-2:-1] == ("photo",) and path.suffix == ".jpg"
-        and int(path.stem) // _FRAME_STEP % every == 0
-    ]  # fmt: skip
+        _frame(src, trajectory, frame, table)
+        for name in names
+        if name.endswith(".pb")
+        for trajectory in _trajectories(storage.join(src, name))
+        for frame in trajectory.frames
+        if frame // _FRAME_STEP % every == 0
+    ]
     samples.sort(key=lambda sample: (sample.split, stored_order(sample.key, sample.split)))
     return source("multimodal", _DOMAINS, samples, src, _SCENENET, NYU_13)
 
@@ -65,23 +83,20 @@ def scenenet_frames(src: str) -> Source:
     return scenenet(src, every=_CHOSEN_FRAMES)
 
 
-def _frame(
-    src: str, photo: PurePosixPath, instances: Mapping[tuple[str, str], Instances], table: Mapping[str, int]
-) -> Sample:
-    trajectory, split = photo.parent.parent, photo.parts[0]
-    name = (split, str(PurePosixPath(*trajectory.parts[1:])))
-    if name not in instances:
-        raise DataError(f"No protobuf in {src} tells of {trajectory}. Add scenenet_rgbd_{split}*.pb.")
-    depth, masks = (trajectory / kind / f"{photo.stem}.png" for kind in ("depth", "instance"))
+def _frame(src: str, trajectory: _Trajectory, frame: int, table: Mapping[str, int]) -> Sample:
+    folder = storage.join(src, trajectory.split, trajectory.path)
+    photo, depth, masks = (
+        storage.join(folder, place) for place in (f"photo/{frame}.jpg", f"depth/{frame}.png", f"instance/{frame}.png")
+    )
     return Sample(
-        f"{name[1]}/{int(photo.stem):04d}",
-        split,
+        words(PurePosixPath(trajectory.path) / f"{frame:04d}"),
+        trajectory.split,
         {
-            "rgb": partial(storage.read_bytes, origin(src, photo)),
-            "depth": partial(_millimetres, origin(src, depth)),
-            "segmentation": partial(_classes, origin(src, masks), instances[name], table),
+            "rgb": partial(storage.read_bytes, photo),
+            "depth": partial(_millimetres, depth),
+            "segmentation": partial(_classes, masks, trajectory.instances, table),
         },
-        origin=origin(src, photo),
+        origin=photo,
     )
 
 
@@ -120,35 +135,40 @@ def _wordnet(url: str) -> dict[str, int]:
     return found
 
 
-def _all_instances(src: str, protobufs: Iterable[PurePosixPath]) -> dict[tuple[str, str], Instances]:
-    """Instances by split and path of the trajectory."""
-    found: dict[tuple[str, str], Instances] = {}
-    for path in protobufs:
-        split, url = "val" if "val" in path.stem else "train", origin(src, path)
-        try:
-            found |= {(split, render): instances for render, instances in _trajectories(storage.read_bytes(url))}
-        except ValueError as error:
-            raise damaged(url, str(error)) from error
-    return found
+def _trajectories(url: str) -> Iterator[_Trajectory]:
+    """The trajectories of a protobuf, whose name says their split."""
+    data, split = storage.read_bytes(url), "val" if "val" in PurePosixPath(url).stem else "train"
+    try:
+        for _, message in fields(data, (0, len(data))):
+            yield _trajectory(data, _span(message), split)
+    except ValueError as error:
+        raise damaged(url, str(error)) from error
 
 
-def _trajectories(data: bytes) -> Iterator[tuple[str, Instances]]:
-    """Trajectories.trajectories: each one's render_path (4) and instances (2: instance_id 1, semantic_wordnet_id 2)."""
-    for _, trajectory in fields(data, (0, len(data))):
-        render, instances = "", {}
-        for number, part in fields(data, _span(trajectory)):
-            if number == 4:
-                render = data[slice(*_span(part))].decode()
-            elif number == 2:
-                values = dict(fields(data, _span(part)))
-                if 2 in values:
-                    instances[int(values.get(1, 0))] = data[slice(*_span(values[2]))].decode()  # type: ignore[arg-type]
-        yield render, instances
+def _trajectory(data: bytes, message: Span, split: str) -> _Trajectory:
+    """A Trajectory: instances (2), views (3), render_path (4)."""
+    path, instances, frames = "", {}, []
+    for number, part in fields(data, message):
+        if number == 2:
+            values = dict(fields(data, _span(part)))  # Instance: instance_id (1), semantic_wordnet_id (2)
+            if 2 in values:
+                instances[_integer(values.get(1, 0))] = data[slice(*_span(values[2]))].decode()
+        elif number == 3:
+            frames.append(_integer(dict(fields(data, _span(part))).get(1, 0)))  # View: frame_num (1)
+        elif number == 4:
+            path = data[slice(*_span(part))].decode()
+    return _Trajectory(split, path, instances, frames)
 
 
-def _span(value: int | tuple[int, int]) -> tuple[int, int]:
+def _span(value: int | Span) -> Span:
     if isinstance(value, int):
         raise ValueError("a number stands where a message should")
+    return value
+
+
+def _integer(value: int | Span) -> int:
+    if isinstance(value, tuple):
+        raise ValueError("a message stands where a number should")
     return value
 
 

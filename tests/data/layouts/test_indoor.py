@@ -6,7 +6,7 @@ import pytest
 from i2idist import storage
 from i2idist.data.layouts import read_layout
 from i2idist.data.modalities import NYU_13, VOID
-from i2idist.errors import ConfigError, DataError, SampleError
+from i2idist.errors import ConfigError, DataError, SampleError, StorageError
 from tests.data.layouts.support import contents, packed, save
 from tests.data.layouts.test_colors import field, varint
 from tests.data.samples import picture
@@ -18,24 +18,28 @@ TABLE = """wnid     name          13_classes
 """
 
 
+FRAMES = (0, 25, 750)
+
+
 def instance(number, wordnet):
     found = varint(1 << 3) + varint(number)
     return found + (field(2, wordnet.encode()) + field(3, b"name") if wordnet else b"") + varint(4 << 3) + varint(2)
 
 
 def trajectory(path, instances):
-    """With a layout and a view, which hold floats, as published ones have."""
+    """With a layout and views, which hold floats, as published ones have."""
     layout = field(1, varint(1 << 3) + varint(2))
-    view = field(3, varint(1 << 3) + varint(25) + field(2, varint(3 << 3 | 5) + b"\0\0\x80\x3f"))
+    pose = field(2, varint(3 << 3 | 5) + b"\0\0\x80\x3f")
+    views = b"".join(field(3, varint(1 << 3) + varint(frame) + pose) for frame in FRAMES)
     parts = b"".join(field(2, instance(n, wordnet)) for n, wordnet in instances.items())
-    return field(1, layout + parts + view + field(4, path.encode()))
+    return field(1, layout + parts + views + field(4, path.encode()))
 
 
 @pytest.fixture
 def scenenet(tmp_path):
     src = tmp_path / "src"
     for number, (split, path) in enumerate((("train", "0/7"), ("train", "0/8"), ("train", "1/2000"), ("val", "0/7"))):
-        for frame in (0, 25, 750):
+        for frame in FRAMES:
             save(src, f"{split}/{path}/photo/{frame}.jpg", picture(number, size=(4, 6)))
             depth = np.array([[0, 1000, 2500, 10000, 20000, 65535]] * 4, dtype=np.uint16) + frame // 25 * 10
             save(src, f"{split}/{path}/depth/{frame}.png", depth)
@@ -108,10 +112,11 @@ def test_scenenet_that_lacks_something(scenenet, tmp_path):
     broken.write_bytes(content[:-3])
     with pytest.raises(DataError, match=r"train_1\.pb is damaged"):
         read_layout(str(scenenet), "scenenet")
-    broken.unlink()
-    with pytest.raises(DataError, match=r"No protobuf in .* tells of train/1/2000. Add scenenet_rgbd_train\*\.pb"):
-        read_layout(str(scenenet), "scenenet")
     broken.write_bytes(content)
+    (scenenet / "train/1/2000/depth/25.png").rename(tmp_path / "depth.png")
+    with pytest.raises(StorageError, match=r"train/1/2000/depth/25\.png"):
+        packed(scenenet, "scenenet", tmp_path / "d")
+    (tmp_path / "depth.png").rename(scenenet / "train/1/2000/depth/25.png")
     (scenenet / "wnid_to_class.txt").write_text(TABLE.replace("20000041 workshoptable Table\n", ""))
     with pytest.raises(DataError, match="WordNet id 20000041, which wnid_to_class.txt lacks"):
         packed(scenenet, "scenenet", tmp_path / "d")
@@ -119,7 +124,7 @@ def test_scenenet_that_lacks_something(scenenet, tmp_path):
     with pytest.raises(DataError, match="wall.n.01     Wal"):
         read_layout(str(scenenet), "scenenet")
     (scenenet / "wnid_to_class.txt").unlink()
-    with pytest.raises(DataError, match=r"has no wnid_to_class\.txt, which SceneNet RGB-D needs"):
+    with pytest.raises(DataError, match=r"should hold wnid_to_class\.txt and scenenet_rgbd_\*\.pb"):
         read_layout(str(scenenet), "scenenet")
 
 
