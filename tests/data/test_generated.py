@@ -469,3 +469,22 @@ def test_workers_that_draw_nothing_dont_import_what_draws():
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("families", "shares"),
+    [("car", {3: 1.0}), ("no-car", {0: 1 / 3, 1: 1 / 3, 2: 1 / 3}), ("3-shoes-of-10", {0: 0.3, 1: 0.7})],
+)
+def test_shapes_come_in_families_of_known_shares(families, shares):
+    url = f"generated:shapes?size=16&families={families}&label=family&train=30&val=0&test=0"
+    name, parameters = parse(url)
+    labels = [sample.label for sample in GENERATED[name].samples(parameters)]
+    assert GENERATED[name].labels(parameters) == tuple(edges.FAMILIES)
+    assert {label: labels.count(label) / 30 for label in set(labels)} == pytest.approx(shares)
+
+
+def test_a_family_is_painted_in_the_colour_of_its_place():
+    """Asking for its own family changes nothing of an object."""
+    image, family = shapes.picture((0, "shapes", "train", 5), (16, 16), 1)
+    again, _ = shapes.picture((0, "shapes", "train", 5), (16, 16), 1, family=list(edges.FAMILIES)[family])
+    assert np.array_equal(image, again)
