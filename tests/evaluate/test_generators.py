@@ -74,7 +74,7 @@ def picture(n):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Upright and level stripes: the URL of a dataset."""
-    samples = [Sample(f"s{n}", "train" if n < 24 else "test", {"image": picture(n)}, n % 2) for n in range(32)]
+    samples = [Sample(f"s{n}", "train" if n < 96 else "test", {"image": picture(n)}, n % 2) for n in range(104)]
     return packed(tmp_path_factory.mktemp("data") / "tones", samples, "labelled", labels=("upright", "level"))
 
 
@@ -102,11 +102,11 @@ def run(model, data, *names, inputs=40, **options):
 
 def test_a_distance_is_that_of_the_samples_from_every_real_image(tones, data):
     (frechet, variance), found = run(tones, data, "frechet", "mean-variance")
-    assert dict(frechet.counts) == {"inputs": 40, "outputs": 40, "reals": 32}
+    assert dict(frechet.counts) == {"inputs": 40, "outputs": 40, "reals": 104}
     network = networks.network(networks.DEFAULT)
     with torch.no_grad():
         made = load(tones).sample(40)
-        real = torch.stack([torch.from_numpy(picture(n)).permute(2, 0, 1) / 127.5 - 1 for n in range(32)])
+        real = torch.stack([torch.from_numpy(picture(n)).permute(2, 0, 1) / 127.5 - 1 for n in range(104)])
         want = frechet_distance(Moments.of(network.features(made)), Moments.of(network.features(real)))
     assert frechet.value == pytest.approx(want, rel=1e-4)
     assert variance.value == pytest.approx(float(made.var(0, unbiased=False).mean()), rel=0.05)
@@ -131,7 +131,7 @@ def test_a_classifier_sees_the_labels_of_samples(tones, data, tmp_path):
 
 def test_a_target_is_one_label_of_samples_and_real_images(tones, data, tmp_path):
     (upright,), found = run(tones, data, "frechet", target="upright")
-    assert upright.counts["reals"] == 16 and found.records[0].conditions["target"] == "upright"
+    assert upright.counts["reals"] == 52 and found.records[0].conditions["target"] == "upright"
     plain = saved(tmp_path / "upright", data, patterns=(0,))
     (near, right), _ = run(plain, data, "frechet", "accuracy", target="upright")
     (far, wrong), _ = run(plain, data, "frechet", "accuracy", target="level")

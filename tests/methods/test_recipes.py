@@ -33,6 +33,7 @@ CELEBA = (
 LABELS = {
     "celeba": CELEBA,
     "color": "black blue brown green grey orange pink purple red white yellow",
+    "class-folders": "bedroom bridge church classroom conference dining kitchen living restaurant tower",
     "artworks": "cezanne monet photo ukiyoe vangogh",
     "trainA-trainB-classes": "flat-black flat-red txt-red",
     "morph": "male old african european hispanic asian",
@@ -42,7 +43,7 @@ LABELS = {
 """The labels that published datasets have in a layout. Those of digits are digits."""
 ATTRIBUTES = ("celeba", "morph")
 UNPAIRED = ("trainA-trainB", "trainA-trainB-classes", "mnist-svhn", "mnist-usps", "morph-gender", "morph-ethnicity")
-ROLES = {"side-by-side": "paired", "rgb-d": "multimodal"}
+ROLES = {"side-by-side": "paired", "rgb-d": "multimodal", "folder": "images"}
 GREY = {"rgb-d": ("depth",), "mnist": ("image",), "usps": ("image",), "mnist-svhn": ("a",), "mnist-usps": ("a", "b")}
 
 
@@ -84,7 +85,7 @@ def published(name):
     options = packing(name)
     layout = options["layout"]
     role = ROLES.get(layout, "unpaired" if layout in UNPAIRED else "labelled")
-    domains = {"labelled": ("image",), "multimodal": ("rgb", "depth")}.get(role, ("a", "b"))
+    domains = {"labelled": ("image",), "images": ("image",), "multimodal": ("rgb", "depth")}.get(role, ("a", "b"))
     channels = dict.fromkeys(domains, 3) | dict.fromkeys(GREY.get(layout, ()), 1)
     digits = "0 1 2 3 4 5 6 7 8 9" if "mnist" in layout or layout in ("svhn", "usps") else ""
     labels = LABELS.get(layout, digits).split()
