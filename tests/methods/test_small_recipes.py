@@ -8,11 +8,12 @@ from i2idist.data.manifest import load_manifest
 from i2idist.evaluate.classifiers import domains_of
 from i2idist.experiment import Resources, method_class, read_experiment
 from i2idist.launch.ray import cluster
-from i2idist.methods import WGANGP
+from i2idist.methods.gan import built
 from i2idist.model import save
 from i2idist.recipe import recipes
 from i2idist.tracking.registry import promote, register
 from i2idist.translate import Options, sample, translate
+from tests.methods.test_recipes import described
 
 SMALL = [name for name in recipes() if name.endswith("_small") or name == "segan_digits"]
 STEPS = 3
@@ -28,11 +29,10 @@ def mlflow(tmp_path_factory):
             yield uri
 
 
-def register_generator(uri, config, folder, domains):
+def register_generator(uri, folder):
     """A generator under the name that a recipe starts from."""
-    name, place = uri.removeprefix("models:/").partition("@")[0], str(folder / "source")
-    save(place, WGANGP(WGANGP.Config(latent_dim=config.latent_dim, blocks=config.blocks, width=config.width), domains),
-         method_name="wgan_gp", domains=domains)  # fmt: skip
+    name, place, what = uri.removeprefix("models:/").partition("@")[0], str(folder / "source"), described(uri)
+    save(place, built(what), method_name=what.method, domains=what.domains)
     register(place, name)
     promote(name)
 
@@ -61,8 +61,7 @@ def test_it_trains_on_two_workers_registers_and_translates(recipe, mlflow, tmp_p
     }
     for source in dict.fromkeys(source.uri for source in experiment.sources.values()):
         if method_class(experiment.method).generates:
-            domains = load_manifest(resolve(experiment.data.url)).domains_for(None)
-            register_generator(source, experiment.method.config, tmp_path, domains)
+            register_generator(source, tmp_path)
         else:
             register_extractor(source, experiment.method.config, tmp_path)
     result = launch.train(recipe, overrides=few, run="few", root=root)
