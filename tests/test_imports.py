@@ -12,7 +12,13 @@ MODULES = {
 }
 
 HOMES = {
-    "ray": ("i2idist.launch.ray", "i2idist.launch.actors", "i2idist.launch.head", "i2idist.launch.crew"),
+    "ray": (
+        "i2idist.launch.ray",
+        "i2idist.launch.actors",
+        "i2idist.launch.head",
+        "i2idist.launch.crew",
+        "i2idist.launch.meters",
+    ),
     "fsspec": ("i2idist.storage",),
     "s3fs": ("i2idist.storage",),
     "mlflow": ("i2idist.tracking",),

@@ -25,6 +25,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 
 from i2idist.errors import I2IError, RunError, StorageError
 from i2idist.experiment import Resources
+from i2idist.launch.meters import TrainingMeters
 from i2idist.launch.processes import cores
 from i2idist.launch.reap import recorded
 from i2idist.launch.run_folder import RunFolder
@@ -173,8 +174,14 @@ def _forward(channel: Any, tell: Callable[[Event], None]) -> None:
 
 def _loop(config: dict[str, Any]) -> None:
     """What Ray Train runs on each worker."""
-    channel = config["channel"]
-    work(config["job"], device=ray.train.torch.get_device(), tell=lambda event: channel.push.remote(event) and None)
+    job, channel = config["job"], config["channel"]
+    meters = TrainingMeters(job.name)
+
+    def tell(event: Event) -> None:
+        meters.on_event(event)
+        channel.push.remote(event)
+
+    work(job, device=ray.train.torch.get_device(), tell=tell)
 
 
 class _EndOnDeliberateErrors(UserCallback):
