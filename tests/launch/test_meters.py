@@ -2,13 +2,14 @@
 
 import json
 import re
+import time
 import urllib.request
 from contextlib import suppress
 
 import pytest
 
 from tests.launch.ray_head import RayHead
-from tests.launch.test_submit import background, wait_for
+from tests.launch.test_submit import background
 
 
 @pytest.fixture(scope="module")
@@ -40,20 +41,19 @@ def scraped(head):
 
 def seen_while(process, head):
     """The last values that were scraped while a process ran."""
-    seen = {}
-
-    def ended():
+    seen, deadline = {}, time.monotonic() + 250
+    while process.poll() is None:
+        assert time.monotonic() < deadline
         for name, values in scraped(head).items():
             seen.setdefault(name, {}).update(values)
-        return process.poll() is not None
-
-    wait_for(ended, 120)
+        time.sleep(0.5)
     assert process.returncode == 0, process.communicate()
     return seen
 
 
+@pytest.mark.timeout(600)
 def test_a_training_and_a_translation_are_scraped(head, person, tiny, tmp_path):
-    recipe = tiny(train={"total_images": 2000, "checkpoint_every_images": 400, "log_every_images": 40})
+    recipe = tiny(train={"total_images": 600, "checkpoint_every_images": 200, "log_every_images": 20})
     submit = ["submit", "train", recipe, "resources.launcher=ray", "resources.num_workers=2", "--run", "watched"]
     seen = seen_while(background(*submit, "--follow"), head)
     assert set(seen) == {
@@ -66,7 +66,7 @@ def test_a_training_and_a_translation_are_scraped(head, person, tiny, tmp_path):
     (labels,) = seen["i2idist_training_images"]
     assert 'run="watched"' in labels and re.search(r'job="train-watched-\w+', labels), labels
     values = {name.removeprefix("i2idist_training_"): next(iter(each.values())) for name, each in seen.items()}
-    assert 0 < values["images"] <= 2000
+    assert 0 < values["images"] <= 600
     assert values["images_per_second"] > 0
     assert 0 <= values["data_wait_fraction"] < 1
     assert 0 < values["communication_seconds"] < values["step_seconds"] < 60
