@@ -1,6 +1,5 @@
 """What a real Ray node tells Prometheus of a training and a translation."""
 
-import json
 import re
 import time
 import urllib.request
@@ -8,8 +7,14 @@ from contextlib import suppress
 
 import pytest
 
+from i2idist.method import Domain, Domains
+from i2idist.methods.pix2pix import Pix2Pix
+from i2idist.model import save
+from i2idist.translate.shard import STAGES
 from tests.launch.ray_head import RayHead
 from tests.launch.test_submit import background
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +56,8 @@ def seen_while(process, head):
     return seen
 
 
-@pytest.mark.timeout(600)
-def test_a_training_and_a_translation_are_scraped(head, person, tiny, tmp_path):
-    recipe = tiny(train={"total_images": 600, "checkpoint_every_images": 200, "log_every_images": 20})
+def test_a_training_is_scraped(head, person, tiny):
+    recipe = tiny(train={"total_images": 400, "checkpoint_every_images": 200, "log_every_images": 20})
     submit = ["submit", "train", recipe, "resources.launcher=ray", "resources.num_workers=2", "--run", "watched"]
     seen = seen_while(background(*submit, "--follow"), head)
     assert set(seen) == {
@@ -64,20 +68,25 @@ def test_a_training_and_a_translation_are_scraped(head, person, tiny, tmp_path):
         )
     }
     (labels,) = seen["i2idist_training_images"]
-    assert 'run="watched"' in labels and re.search(r'job="train-watched-\w+', labels), labels
+    assert 'run="watched"' in labels and re.search(r'job="watched-\w+"', labels), labels
     values = {name.removeprefix("i2idist_training_"): next(iter(each.values())) for name, each in seen.items()}
-    assert 0 < values["images"] <= 600
+    assert 0 < values["images"] <= 400
     assert values["images_per_second"] > 0
     assert 0 <= values["data_wait_fraction"] < 1
     assert 0 < values["communication_seconds"] < values["step_seconds"] < 60
     assert 0 <= values["checkpoint_age_seconds"] < 120
-    out = json.loads(background("export", "watched", str(tmp_path / "model"), "--json").communicate()[0])
-    assert out
-    data = "generated:edges?size=16&train=200&val=6&test=0"
+
+
+def test_a_translation_is_scraped(head, person, tmp_path):
+    domains = Domains((Domain("a", 1, 16, 16), Domain("b", 3, 16, 16)))
+    small = Pix2Pix.Config(width=4, discriminator_width=4, discriminator_layers=2, depth=3)
+    save(str(tmp_path / "model"), Pix2Pix.build(small, domains), method_name="pix2pix", domains=domains)
+    data = "generated:edges?size=16&train=400&val=6&test=0"
     translate = ["submit", "translate", str(tmp_path / "model"), data, str(tmp_path / "out"), "--workers", "1"]
     seen = seen_while(background(*translate, "--num-samples", "1", "--seed", "0", "--follow"), head)
-    work = {name: each for name, each in seen.items() if name.startswith("i2idist_work_")}
-    assert sum(work["i2idist_work_images_total"].values()) > 0
-    assert sum(work["i2idist_work_items_total"].values()) > 0
-    assert {re.search(r'stage="(\w+)"', labels)[1] for labels in work["i2idist_work_stage_seconds_total"]}
-    assert max(work["i2idist_work_images_per_second"].values()) > 0
+    work = {name.removeprefix("i2idist_work_"): each for name, each in seen.items() if "i2idist_work_" in name}
+    assert set(work) == {"images_total", "items_total", "images_per_second", "stage_seconds_total"}
+    assert sum(work["images_total"].values()) > 0 and max(work["images_per_second"].values()) > 0
+    assert sum(work["items_total"].values()) > 0
+    stages = {re.search(r'stage="(\w+)"', labels)[1] for labels in work["stage_seconds_total"]}
+    assert stages <= set(STAGES) and stages
