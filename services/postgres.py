@@ -49,7 +49,7 @@ def start(
     """
     with claimed(_NAME, folder, host) as claim:
         ports = claim.ports(("postgres",), port)
-        user = _other_user()
+        user = other_user()
         programs = _programs(claim.folder, user)
         places = list(dict.fromkeys((LOOPBACK, claim.host)))
         password = _password(claim.folder, places, ports["postgres"])
@@ -80,7 +80,7 @@ def _url(folder: Path, host: str, port: int, database: str) -> str:
     return f"postgresql+psycopg://{_ROLE}@{host}:{port}/{database}?passfile={passfile}"
 
 
-def _other_user() -> str | None:
+def other_user() -> str | None:
     """Whom Postgres runs as when root starts it."""
     if os.geteuid() != 0:
         return None

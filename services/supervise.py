@@ -24,7 +24,7 @@ from services.hosts import LOOPBACK, checked, is_free
 from services.processes import end, end_leftovers, find, spawn
 
 LOG = "log.txt"
-_RECORD, _LOCK = "service.json", ".lock"
+RECORD, _LOCK = "service.json", ".lock"
 _TAIL_LINES = 25
 _PAUSE_S = 0.1
 _GRACE_S = 20.0
@@ -151,7 +151,7 @@ class Claim:
             self._refuse_taken_ports()
             pid, started = spawn(command, self.folder, self.folder / LOG, environment or {}, user)
             record = Record(pid, started, self._ports, dict(settings or {}), stop_signal, self.host)
-            (self.folder / _RECORD).write_text(json.dumps(asdict(record), indent=1))
+            (self.folder / RECORD).write_text(json.dumps(asdict(record), indent=1))
         try:
             self._wait(record, ready, timeout_s)
         except BaseException:
@@ -179,7 +179,7 @@ class Claim:
             if not (is_free(port) and is_free(port, self.host)):
                 raise ServiceError(
                     f"Port {port}, which the {self.name} in {self.folder} needs ({name}), is taken by another process. "
-                    f"End that one, or delete {self.folder / _RECORD} to have other ports chosen."
+                    f"End that one, or delete {self.folder / RECORD} to have other ports chosen."
                 )
 
     def _wait(self, record: Record, ready: Callable[[], bool], timeout_s: float) -> None:
@@ -265,5 +265,5 @@ def answers(url: str, status: Sequence[int] = (200,)) -> bool:
 
 def read_record(folder: Path) -> Record | None:
     """What the last start in `folder` noted; None where there was none."""
-    path = folder / _RECORD
+    path = folder / RECORD
     return Record(**json.loads(path.read_text())) if path.exists() else None

@@ -24,10 +24,10 @@ mlflow_tracking_username = {role}
 mlflow_tracking_password = {password}
 """
 """As MLflow itself reads it from ~/.mlflow/credentials."""
-# Checking a password costs it 50 ms or more, so a right one is remembered for a minute.
+# The database is beside it, where the server works. A right password is remembered for a minute: checking takes 50 ms.
 _SETTINGS = """[mlflow]
 default_permission = READ
-database_uri = sqlite:///{database}
+database_uri = sqlite:///auth.db
 admin_username = {role}
 admin_password = {password}
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
@@ -95,7 +95,7 @@ def _guarded(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
         password = secrets.token_hex(20)
         write_secret(key, secrets.token_hex(32))
         write_secret(credentials, _CREDENTIALS.format(role=_ROLE, password=password))
-        write_secret(settings, _SETTINGS.format(role=_ROLE, password=password, database=folder / "auth.db"))
+        write_secret(settings, _SETTINGS.format(role=_ROLE, password=password))
     server = {"MLFLOW_AUTH_CONFIG_PATH": str(settings), "MLFLOW_FLASK_SERVER_SECRET_KEY": key.read_text()}
     return server, {"I2IDIST_MLFLOW_CREDENTIALS": str(credentials)}
 

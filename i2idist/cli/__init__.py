@@ -41,7 +41,7 @@ COMMANDS = {
     "weights": ("i2idist.cli.weights:app", "List, fetch and verify the weights that metrics need."),
     "methods": ("i2idist.cli.methods:methods", "List the methods, their papers and options."),
     "conform": ("i2idist.cli.conform:conform", "Run the conformance suite on a method."),
-    "doctor": ("i2idist.cli.methods:doctor", "Check this machine, and end processes left over from killed runs."),
+    "doctor": ("i2idist.cli.doctor:doctor", "Check this machine and its services, and say what to mend."),
 }
 """Subcommands: the function, or the group, that each is, and a line for the help."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 
 from i2idist import storage
+from i2idist.catalog.hooks import SUBMISSION
 from i2idist.data.batches import Batch
 from i2idist.data.cache import default_folder
 from i2idist.data.generated import is_generated, resolve
@@ -109,7 +111,8 @@ def work(
         count = experiment.resources.threads_per_worker
         assert count is not None, "threads are resolved when a run is created"
         stack.enter_context(threads(count))
-        stack.enter_context(_logging(folder.log(comm.rank)))
+        about = {"run": job.name, "job": os.environ.get(SUBMISSION), "rank": comm.rank}
+        stack.enter_context(_logging(folder.log(comm.rank), about))
         writer = stack.enter_context(_writer(job, experiment, folder, comm, tell))
         stop = lambda: writer.should_stop() or interrupted()  # noqa: E731
         outcome = _train(experiment, folder, comm, device, writer, stop, job.judge, leaving)
@@ -332,10 +335,10 @@ def _mine(reader: Reader, limit: int | None, comm: Comm) -> Iterator[Batch]:
 
 
 @contextmanager
-def _logging(url: str) -> Iterator[None]:
+def _logging(url: str, about: Mapping[str, Any]) -> Iterator[None]:
     """Send warnings of everything, and what i2idist reports, to this rank's log."""
     file = LineFile(url)
-    handler = LogHandler(file)
+    handler = LogHandler(file, about)
     root = logging.getLogger()
     root.addHandler(handler)
     level = _LOG.level
