@@ -3,6 +3,7 @@
 import re
 import shlex
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -174,3 +175,11 @@ def test_winter2summer_translates_train_b_to_train_a_as_its_comment_says(tmp_pat
     batch = next(reader.batches())
     reader.close()
     assert (batch.a.mean().item(), batch.b.mean().item()) == (source, -source)
+
+
+def test_the_gallery_shows_recipes_in_small_pictures():
+    jobs = Path(__file__).parents[2] / "jobs"
+    text = (jobs / "README.md").read_text()
+    shown = re.findall(r"!\[(\w+)\]\(pictures/(\w+)\.png\)", text)
+    assert shown and all(name == picture and name in NAMES and f"| `{name}` |" in text for name, picture in shown)
+    assert all((jobs / "pictures" / f"{picture}.png").stat().st_size < 100_000 for _, picture in shown)
