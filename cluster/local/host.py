@@ -3,6 +3,7 @@
 ```
 FOLDER/hosts/NAME/home   its home: `i2idist/` with secrets and `node.env`, as on every cluster (../README.md, "Secrets")
                   ray    what it sees at the plan's `node_folder`: Ray's sessions and temporary files
+                  names  its `/etc/hosts`: the cluster's
                   log.txt
 ```
 """
@@ -27,7 +28,7 @@ _KEPT = ("PATH", "LANG", "TERM")
 _ENTER = 'set -a; . "$HOME/i2idist/node.env"; set +a; cd "$HOME"; '
 _START = (
     'echo "$HOST" > /proc/sys/kernel/hostname; '
-    'mount --bind "$OWN" "$NODE"; mkdir -p "$TMPDIR"; '
+    'mount --bind "$OWN/names" /etc/hosts; mount --bind "$OWN/ray" "$NODE"; mkdir -p "$TMPDIR"; '
     "mount -t tmpfs -o size=256m tmpfs /dev/shm; "
     'mkdir -p "$HOME/.cache"; mount -t tmpfs -o "size=${CACHE_MB}m" tmpfs "$HOME/.cache"; '
     f'{_ENTER} exec "$@"'
@@ -57,6 +58,8 @@ def prepare(folder: Path, plan: Plan, name: str, secrets: dict[str, Path]) -> No
     known = place / "home" / ".mlflow"
     known.mkdir(exist_ok=True, mode=0o700)
     write_secret(known / "credentials", secrets["mlflow_credentials"].read_text())
+    everyone = "".join(f"{plan.address(each)} {each}\n" for each in plan.hosts)
+    (place / "names").write_text(f"127.0.0.1 localhost\n{everyone}")
     text = (_CLONE / "cluster" / "node.env").read_text()
     (home / "node.env").write_text(text.replace("platform.example.org", plan.network.address(1)))
 
@@ -73,7 +76,7 @@ def environment(folder: Path, plan: Plan, name: str) -> dict[str, str]:
         "RAY_ADDRESS": f"{plan.address(HEAD)}:{GCS_PORT}",
         "OMP_NUM_THREADS": "1",
         "HOST": name,
-        "OWN": str(place / "ray"),
+        "OWN": str(place),
         "NODE": plan.node_folder,
         "CACHE_MB": str(plan.cache_mb),
         MARK: str(folder),

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import psutil
 
-import services
 from cluster.local.plan import HEAD
 from i2idist import storage
 from i2idist.launch import lease
 from i2idist.launch.run_folder import RunFolder
 from i2idist.train.checkpoint import Checkpoints
+from services.processes import end
+from services.supervise import read_record
 from tests.faults.support import whole
 
 ROOT = Path(__file__).parents[3]
@@ -139,7 +140,8 @@ def signal_worker(cluster, worker, number=signal.SIGKILL):
 
 def outage(cluster, name, seconds):
     """One of the services killed, and brought back after some seconds."""
-    services.stop(cluster.folder / name, grace_s=0.0)
+    record = read_record(cluster.folder / name)
+    end(record.pid, record.started, signal.SIGKILL, 20)
     assert not cluster.running(name)
     time.sleep(seconds)
     cluster.start_services(cluster.plan().network.address(1))
