@@ -50,8 +50,9 @@ def features(seen: Seen, tools: Tools) -> Rows:
 
 
 def real_features(reals: Reals, tools: Tools) -> Rows:
-    """Every real image's features."""
-    return {"features": _in_parts(tools.network.features, reals.images)}
+    """Every real image's features, and whether a generator may have learnt from it."""
+    train = torch.full((len(reals.images),), reals.seen_in_training)
+    return {"features": _in_parts(tools.network.features, reals.images), "train": train}
 
 
 def network_probabilities(seen: Seen, tools: Tools) -> Rows:

@@ -67,10 +67,17 @@ class Seen:
 
 @dataclass(frozen=True)
 class Reals:
-    """Some images of the target domain: (N, C', H', W') float in [-1, 1], and their labels as in `Seen`."""
+    """Some images of the target domain.
+
+    Attributes:
+        images: (N, C', H', W') float in [-1, 1].
+        labels: as in `Seen`.
+        seen_in_training: whether a generator may have learnt from them: they are of the split `train`.
+    """
 
     images: Tensor
     labels: Tensor | None = None
+    seen_in_training: bool = False
 
 
 @dataclass(frozen=True)

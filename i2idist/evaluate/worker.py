@@ -26,6 +26,8 @@ from i2idist.translate.forward import Forward
 from i2idist.translate.inputs import InputReader, Inputs, resized
 from i2idist.translate.shard import reader_of
 
+_TRAIN = "train"
+
 
 class Translate(Protocol):
     """What translates, see `Forward`."""
@@ -101,7 +103,9 @@ class Evaluator:
         if not found:
             return Found(chunk.number, 0, {})
         images = _resized(found.values(), self._evaluation.size_of(target), [target])
-        reals = Reals(images.to(self._device), _labels(self._real_reader, chunk, found, self._device))
+        labels = _labels(self._real_reader, chunk, found, self._device)
+        in_training = self._evaluation.job.inputs.are_codes and chunk.item.split == _TRAIN
+        reals = Reals(images.to(self._device), labels, in_training)
         kept: dict[int, Rows] = {}
         for task in chunk.tasks:
             keep = self._evaluation.choices[task].protocol.keep_real
