@@ -74,7 +74,8 @@ def test_it_trains_on_two_workers_registers_and_translates(recipe, mlflow, tmp_p
         assert sample(model, 5, str(tmp_path / "out")).outputs == 5
         return
     samples = 2 if translator.card.code_dim else 1
-    for target in translator.targets:
+    targets = translator.targets
+    for target in targets if len(targets) <= 4 else (targets[0], targets[-1]):  # of many modalities the fused is last
         options = Options(num_samples=samples, target=target)
         done = translate(model, resolve(experiment.data.url), str(tmp_path / "out"), options, split="test")
         assert done.outputs == done.inputs * samples > 0
