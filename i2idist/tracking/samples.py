@@ -54,7 +54,7 @@ class Samples:
         Nearest are those of the smallest Euclidean distance of pixels.
         """
         assert isinstance(training, Images | Labelled), "a generator's batch_type is one of these"
-        made = self._made(self._codes[: self._rows * 2].reshape(self._rows, 2, -1)).flatten(0, 1)
+        made = self._made(self._codes[: 2 * self._rows].reshape(self._rows, 2, -1)).flatten(0, 1)
         known = training.x.to(made)
         order = torch.cdist(made.flatten(1), known.flatten(1)).argsort(1)[:, :NEAREST]
         title = f"Samples, and the nearest of {len(known):,} training images"

@@ -64,5 +64,6 @@ def test_the_selector_finds_the_sources_shares(share, steps=100):
     stream = batches()
     for _ in range(steps):
         trainer.step(stream)
+    print(method.probabilities())
     assert method.probabilities()["lying"] == pytest.approx(share, abs=0.1)
     assert all(bool(torch.equal(method.G[name].bar, BARS[kind])) for kind, name in enumerate(method.G))
