@@ -17,7 +17,7 @@ import yaml
 
 from i2idist.data.settings import DataSettings
 from i2idist.errors import ConfigError
-from i2idist.method import Method
+from i2idist.method import Described, Method
 from i2idist.recipe import Dumper, override, parse_yaml, read_recipe
 from i2idist.tracking.settings import Tracking
 from i2idist.train.settings import Training
@@ -104,17 +104,19 @@ class Source:
     """State that a run starts from. A plain URI in a recipe; `url` and `sha256` are filled in when the run is created.
 
     Attributes:
-        uri: what the recipe names: a safetensors file, a run, a registered model (`models:/NAME@ALIAS`), or published
-            weights (`weights:NAME`).
+        uri: what the recipe names: a safetensors file, a run, a saved model's folder, a registered model
+            (`models:/NAME@ALIAS`), or published weights (`weights:NAME`).
         url: the file or checkpoint that was found there; of what isn't in storage, a copy beside the runs.
         sha256: its digest.
         version: `models:/NAME/VERSION`, which an alias stood for.
+        model: what it is, where it is a saved or registered model of a method of ours.
     """
 
     uri: str
     url: str | None = None
     sha256: str | None = None
     version: str | None = None
+    model: Described | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A trained translator, saved and loaded: a folder with weights in safetensors and `model.json`.
+"""A trained translator or generator, saved and loaded: a folder with weights in safetensors and `model.json`.
 
 ```
 model.json                   what it is: format version, method, config, domains, code length, weights and their digest
@@ -20,30 +20,29 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pydantic
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from i2idist import storage
 from i2idist.errors import ConfigError, SourceError, nearest
-from i2idist.method import Domains, Method
+from i2idist.method import Described, Domains, Method
 from i2idist.methods import load_method
 from i2idist.randomness import key_of, normal, sample_keys
+from i2idist.tensors import WeightsName, parse_tensors
 
 FORMAT_VERSION = 1
 FILE_NAME = "model.json"
+PIPE = "|"
+"""Between models that are chained."""
 
 
-@dataclass(frozen=True)
-class ModelCard:
-    """What `model.json` says.
+@dataclass(frozen=True, kw_only=True)
+class ModelCard(Described):
+    """What `model.json` says, beside what a model is.
 
     Attributes:
         format_version: of the folder.
-        method: the method's name, or `package.module:Class`.
-        config: its config, as plain values.
-        domains: what it was trained on.
         code_dim: length of the latent code; 0 where outputs depend on the input alone.
         weights: the weight file's name.
         weights_sha256: its digest.
@@ -51,11 +50,8 @@ class ModelCard:
     """
 
     format_version: int
-    method: str
-    config: dict[str, Any]
-    domains: Domains
     code_dim: int
-    weights: str
+    weights: WeightsName
     weights_sha256: str
     lineage: dict[str, Any] = field(default_factory=dict)
 
@@ -105,6 +101,8 @@ class Translator:
             ConfigError: channels, codes or a target that don't fit the model; a style for a method that takes none.
             SizeError: the method can't process H x W.
         """
+        if self.method.generates:
+            raise ConfigError(f"{self.card.method} makes images of codes alone, it takes none: use sample.")
         self._check_images(images, target)
         options = {"target": target or self.targets[0], **self._style(style_from)}
         if codes is None:
@@ -118,6 +116,43 @@ class Translator:
         ]
         together = torch.cat(outputs)
         return together.reshape(len(images), samples, *together.shape[1:]).clone()
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        num: int,
+        codes: Tensor | None = None,
+        *,
+        seed: int = 0,
+        first_position: int = 0,
+        target: str | None = None,
+        batch_size: int = 64,
+    ) -> Tensor:
+        """Make images of codes alone, by a model that generates. Each is a function of its (code, label) alone.
+
+        Args:
+            num: how many.
+            codes: (num, code_dim); by default drawn, see `draw_codes`.
+            seed: of the drawn codes.
+            first_position: the first image's place in the stream of images that codes and labels are keyed by.
+            target: the label of all of them, one of `targets`; None: the labels in turn, where there are some.
+            batch_size: images computed at once.
+
+        Returns:
+            (num, C, H, W) float in [-1, 1].
+
+        Raises:
+            ConfigError: the model translates; codes or a target that don't fit it.
+        """
+        if not self.method.generates:
+            raise ConfigError(f"{self.card.method} translates images, it makes none of its own: use translate.")
+        positions = torch.arange(first_position, first_position + num)
+        labels = labels_of(self.method, positions, target)
+        if codes is None:
+            codes = self.draw_codes(positions, 1, seed)[:, 0]
+        elif codes.shape != (num, self.card.code_dim):
+            raise ConfigError(f"Codes of {num} images are ({num}, {self.card.code_dim}), not {tuple(codes.shape)}.")
+        return sample_in_parts(self.method, codes, labels, batch_size)
 
     def draw_codes(self, positions: Tensor, num_samples: int, seed: int) -> Tensor:
         """Standard normal codes keyed by (seed, sample, position): more samples only add codes.
@@ -142,7 +177,7 @@ class Translator:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """What images can be translated to, the usual one first: domains, or labels."""
+        """What images can be translated to, the usual one first: domains, or labels; labels of what is generated."""
         return self.method.targets
 
     @property
@@ -187,6 +222,40 @@ def draw_codes(positions: Tensor, num_samples: int, seed: int, code_dim: int) ->
         raise ConfigError(f"num_samples is {num_samples}: it must be at least 1.")
     keys = [sample_keys(key_of(seed, "translate", k), positions) for k in range(num_samples)]
     return torch.stack([normal(key, (code_dim,)) for key in keys], dim=1)
+
+
+def labels_of(method: Method, positions: Tensor, target: str | None) -> Tensor | None:
+    """The labels of generated images: `target`, or all in turn by position; None of a method without labels.
+
+    Args:
+        method: one that generates.
+        positions: (N,) int64.
+        target: one of its targets, or None.
+
+    Returns:
+        (N,) int64, places in the method's `targets`.
+
+    Raises:
+        ConfigError: no such target.
+    """
+    if target is not None and target not in method.targets:
+        known = f"makes images of {', '.join(method.targets)}" if method.targets else "has no labels to choose from"
+        raise ConfigError(f"target is '{target}', but this model {known}.{nearest(target, method.targets)}")
+    if not method.targets:
+        return None
+    return (
+        positions % len(method.targets) if target is None else torch.full_like(positions, method.targets.index(target))
+    )
+
+
+def sample_in_parts(method: Method, codes: Tensor, labels: Tensor | None, batch_size: int) -> Tensor:
+    """What a method makes of codes (N, code_dim) and labels (N,) or None, so many at once: (N, C, H, W)."""
+    parameter = next(method.parameters())
+    parts = [
+        method.sample(codes[rows].to(parameter), None if labels is None else labels[rows].to(parameter.device))
+        for rows in torch.split(torch.arange(len(codes)), batch_size)
+    ]
+    return torch.cat(parts).clone()
 
 
 def weights_of(method: Method, checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -267,7 +336,8 @@ def load(url: str) -> Translator:
 
     Args:
         url: the folder, at any storage URL; or `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `runs:/ID/PATH`, of the
-            MLflow that MLFLOW_TRACKING_URI names, or of `mlflow.db` beside local runs.
+            MLflow that MLFLOW_TRACKING_URI names, or of `mlflow.db` beside local runs; several, to be chained, with
+            `|` between.
 
     Raises:
         SourceError: there is no model, or it is damaged, or of another format version.
@@ -275,14 +345,17 @@ def load(url: str) -> Translator:
         StorageError: storage can't be reached.
         TrackingError: MLflow can't be reached.
     """
+    if PIPE in url:
+        from i2idist.chained import chained
+
+        return chained([load(part) for part in url.split(PIPE)])
     if url.startswith(("models:/", "runs:/")):
         from i2idist.tracking.registry import resolve
 
         url = resolve(url).folder_url
     card = read_card(url)
     cls = load_method(card.method)
-    with torch.random.fork_rng(devices=[]):
-        method = cls.build(_config(cls, card, url), card.domains)
+    method = _built(cls, card, url)
     if method.code_dim != card.code_dim:
         raise SourceError(
             f"{url} was saved with code_dim {card.code_dim}, but its config gives {method.code_dim}: "
@@ -290,6 +363,17 @@ def load(url: str) -> Translator:
         )
     _load_weights(method, _read_weights(url, card), url)
     return Translator(card, method)
+
+
+def _built(cls: type[Method], card: ModelCard, url: str) -> Method:
+    config = _config(cls, card, url)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return cls.build(config, card.domains)
+    except (IndexError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise SourceError(
+            f"{url}: no {card.method} can be made of what {FILE_NAME} says ({type(error).__name__}: {error})."
+        ) from error
 
 
 def read_card(url: str) -> ModelCard:
@@ -308,11 +392,18 @@ def read_card(url: str) -> ModelCard:
         if version != FORMAT_VERSION:
             raise SourceError(f"{where} has format version {version}; this i2idist reads {FORMAT_VERSION}.")
         return pydantic.TypeAdapter(ModelCard).validate_python(values)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SourceError(f"{where} is damaged: {error}") from error
 
 
-def _config(cls: type[Method], card: ModelCard, url: str) -> Any:
+def described(card: Mapping[str, Any]) -> Described | None:
+    """What a model is, from the values of its `model.json`; None where they are of something else."""
+    if not {"method", "config", "domains"} <= card.keys():
+        return None
+    return pydantic.TypeAdapter(Described).validate_python({key: card[key] for key in ("method", "config", "domains")})
+
+
+def _config(cls: type[Method], card: Described, url: str) -> Any:
     known = {f.name for f in dataclasses.fields(cls.Config)}
     for key in card.config:
         if key not in known:
@@ -331,7 +422,7 @@ def _read_weights(url: str, card: ModelCard) -> dict[str, Tensor]:
     digest = hashlib.sha256(data).hexdigest()
     if digest != card.weights_sha256:
         raise SourceError(f"{where} is damaged: expected SHA-256 {card.weights_sha256}, found {digest}. Save it again.")
-    return safetensors.torch.load(data)
+    return parse_tensors(data, where)
 
 
 def _load_weights(method: Method, weights: Mapping[str, Tensor], url: str) -> None:

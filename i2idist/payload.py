@@ -28,6 +28,9 @@ MAX_PIXELS = 1 << 22
 MAX_OUTPUT_PIXELS = 1 << 24
 """Of all translations that one request asks for."""
 
+SEPARATOR = "|"
+"""Between the images of one sample that are fused: base64 has no such sign."""
+
 _MAX_TEXT = 64 * 2**20
 _BATCH_PIXELS = 1 << 20
 _BATCH = 64
@@ -83,6 +86,23 @@ def _check_header(data: bytes, where: str) -> None:
         )
 
 
+def _decode_input(text: object, domains: Sequence[Domain], where: str) -> Tensor:
+    """An image, or one of each of several domains in a string, joined by `|`: (C, H, W), their channels side by side.
+
+    Raises:
+        SampleError: as `decode_image`; or another number of images, or of different sizes.
+    """
+    if len(domains) == 1 or not isinstance(text, str):
+        return decode_image(text, domains[0], where)
+    texts, names = text.split(SEPARATOR), [domain.name for domain in domains]
+    if len(texts) != len(domains):
+        raise SampleError(f"{where} holds {len(texts)} images: send those of {', '.join(names)}, joined by '|'.")
+    images = [decode_image(*both, f"{where}, {both[1].name},") for both in zip(texts, domains, strict=True)]
+    if len({image.shape[1:] for image in images}) > 1:
+        raise SampleError(f"{where} holds images of {', '.join(names)} that differ in size: send them in one size.")
+    return torch.cat(images)
+
+
 def encode_image(image: Tensor, where: str) -> str:
     """(C, H, W) float in [-1, 1], C being 1, 3 or 4 -> base64 of an 8-bit PNG.
 
@@ -102,6 +122,43 @@ def _style(translator: Translator, text: str, target: str | None) -> Tensor:
     return decode_image(text, domain, "style_from")
 
 
+def sample_images(
+    translator: Translator,
+    *,
+    num_samples: int = 1,
+    seed: int = 0,
+    target: str | None = None,
+    style_from: str | None = None,
+) -> list[str]:
+    """Make images by a model that generates.
+
+    Args:
+        translator: the model.
+        num_samples: how many.
+        seed: of their codes.
+        target: the label of all of them; None: the model's labels in turn.
+        style_from: nothing that a generator takes.
+
+    Returns:
+        Base64 of PNG files.
+
+    Raises:
+        ConfigError: options that the model doesn't take, or more output than a request may ask for.
+    """
+    domain = translator.card.domains.a
+    if style_from:
+        raise ConfigError(f"{translator.card.method} takes no style from an image: leave style_from out.")
+    wanted = num_samples * domain.height * domain.width
+    if not 1 <= wanted <= MAX_OUTPUT_PIXELS:
+        raise ConfigError(
+            f"num_samples is {num_samples}: a request may ask for 1 to "
+            f"{MAX_OUTPUT_PIXELS // (domain.height * domain.width)} images."
+        )
+    batch = max(1, min(_BATCH, _BATCH_PIXELS // (domain.height * domain.width)))
+    made = translator.sample(num_samples, seed=seed, target=target, batch_size=batch)
+    return [encode_image(image, f"Sample {n}") for n, image in enumerate(made)]
+
+
 def translate_images(
     translator: Translator,
     images: Sequence[object],
@@ -115,7 +172,7 @@ def translate_images(
 
     Args:
         translator: the model.
-        images: base64 of PNG or JPEG files.
+        images: base64 of PNG or JPEG files; where a target fuses several images of a sample, those joined by `|`.
         num_samples: codes for each image, keyed by `seed` and the image's place in the list.
         seed: of the codes.
         target: the domain or label to translate to; None: the model's first.
@@ -128,8 +185,8 @@ def translate_images(
         SampleError: an image that can't be used; says which one, and why.
         ConfigError: options that the model doesn't take, or more output than a request may ask for.
     """
-    source, _ = translator.card.domains.route(target)
-    inputs = [decode_image(text, source, f"Image {n}") for n, text in enumerate(images)]
+    sources = translator.card.domains.sources(target)
+    inputs = [_decode_input(text, sources, f"Image {n}") for n, text in enumerate(images)]
     if not inputs:
         raise ConfigError("There are no images to translate: send at least one.")
     wanted = num_samples * sum(x.shape[1] * x.shape[2] for x in inputs)

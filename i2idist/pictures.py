@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from i2idist.data.modalities import class_colors
 from i2idist.errors import ConfigError
 
 _LEGIBLE_PIXELS = 72
@@ -35,6 +36,21 @@ def to_picture(image: Tensor) -> Image.Image:
     return Image.fromarray(levels.expand(3, -1, -1).permute(1, 2, 0).numpy())
 
 
+def label_colors(images: Tensor, classes: int) -> Tensor:
+    """Label maps in colours, see `class_colors`.
+
+    Args:
+        images: (N, 1, H, W) float in [-1, 1], levels of 255 numbering the classes; levels beyond are white.
+        classes: their number.
+
+    Returns:
+        (N, 3, H, W) float in [-1, 1].
+    """
+    palette = torch.from_numpy(class_colors(classes)).to(images.device).float() / 127.5 - 1
+    levels = ((images[:, 0].float() + 1) * 127.5).round().long().clamp_max(classes)
+    return palette[levels].permute(0, 3, 1, 2)
+
+
 def _enlarged(image: Tensor) -> Image.Image:
     """The image enlarged by the least whole factor that makes its shorter side legible."""
     height, width = image.shape[1:]
@@ -42,11 +58,11 @@ def _enlarged(image: Tensor) -> Image.Image:
     return to_picture(image).resize((width * factor, height * factor), Image.Resampling.NEAREST)
 
 
-def sheet(inputs: Tensor, outputs: Tensor, *, title: str, columns: Sequence[str] | None = None) -> Image.Image:
+def sheet(inputs: Tensor | None, outputs: Tensor, *, title: str, columns: Sequence[str] | None = None) -> Image.Image:
     """A row for each input: the input in the first column, set apart, then its outputs.
 
     Args:
-        inputs: (N, C, H, W) float in [-1, 1].
+        inputs: (N, C, H, W) float in [-1, 1]; None: outputs that have none.
         outputs: (N, K, C', H', W') float in [-1, 1].
         title: one line above the sheet.
         columns: K headers; by default `code 1`, `code 2`, ...
@@ -54,19 +70,21 @@ def sheet(inputs: Tensor, outputs: Tensor, *, title: str, columns: Sequence[str]
     Raises:
         ConfigError: inputs, outputs and headers that don't belong together.
     """
-    if not len(inputs) or len(inputs) != len(outputs):
-        raise ConfigError(f"A sheet has outputs for each of its inputs: got {len(inputs)} inputs, {len(outputs)} rows.")
+    count = len(outputs) if inputs is None else len(inputs)
+    if not count or count != len(outputs):
+        raise ConfigError(f"A sheet has outputs for each of its inputs: got {count} inputs, {len(outputs)} rows.")
     columns = columns or [f"code {k + 1}" for k in range(outputs.shape[1])]
     if len(columns) != outputs.shape[1]:
         raise ConfigError(f"A sheet has a header for each column: got {len(columns)} for {outputs.shape[1]} columns.")
-    rows = [[_enlarged(x), *map(_enlarged, row)] for x, row in zip(inputs, outputs, strict=True)]
-    lefts = _lefts([cell.width for cell in rows[0]])
+    firsts: list[list[Tensor]] = [[]] * count if inputs is None else [[x] for x in inputs]
+    rows = [[_enlarged(x) for x in (*first, *row)] for first, row in zip(firsts, outputs, strict=True)]
+    lefts = _lefts([cell.width for cell in rows[0]], apart=inputs is not None)
     step = max(cell.height for cell in rows[0]) + _ROW_GAP
     size = (lefts[-1] + _MARGIN, _MARGIN + _TITLE + _HEADER + step * len(rows) - _ROW_GAP + _MARGIN)
     picture = Image.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(picture)
     draw.text((_MARGIN, _MARGIN), title, fill=_INK, font=ImageFont.load_default(14))
-    for left, header in zip(lefts, ["input", *columns], strict=False):
+    for left, header in zip(lefts, columns if inputs is None else ["input", *columns], strict=False):
         draw.text((left, _MARGIN + _TITLE), header, fill=_INK, font=ImageFont.load_default(11))
     for place, row in enumerate(rows):
         top = _MARGIN + _TITLE + _HEADER + step * place
@@ -75,12 +93,12 @@ def sheet(inputs: Tensor, outputs: Tensor, *, title: str, columns: Sequence[str]
     return picture
 
 
-def _lefts(widths: Sequence[int]) -> list[int]:
-    """Where each column begins, and where the last one ends; a wider gap follows the input."""
+def _lefts(widths: Sequence[int], *, apart: bool) -> list[int]:
+    """Where each column begins, and where the last one ends; a wider gap follows the first where it is set `apart`."""
     lefts = [_MARGIN]
     for place, width in enumerate(widths):
         last = place == len(widths) - 1
-        lefts.append(lefts[-1] + width + (0 if last else _GAP if place else _ROW_GAP))
+        lefts.append(lefts[-1] + width + (0 if last else _GAP if place or not apart else _ROW_GAP))
     return lefts
 
 

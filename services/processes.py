@@ -15,6 +15,7 @@ import psutil
 _MARK = "I2IDIST_SERVICE"
 """Variable of a server and its children: the folder that they serve."""
 
+_HARMLESS = {"PATH", "LANG", "LC_ALL", "TZ", "TMPDIR"}
 _PAUSE_S = 0.1
 
 
@@ -38,6 +39,8 @@ def spawn(
     if "AWS_SHARED_CREDENTIALS_FILE" in added:  # which keys in the environment would win over
         dropped |= {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"}
     inherited = {name: value for name, value in os.environ.items() if name not in dropped}
+    if user:  # whose other processes could read what we have in ours
+        inherited = {name: value for name, value in inherited.items() if name in _HARMLESS}
     environment = {**inherited, **added, _MARK: str(folder)}
     with log.open("ab") as output:
         process = subprocess.Popen(

@@ -11,7 +11,6 @@ import json
 import os
 import random
 import signal
-import socket
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from i2idist.errors import ServiceError
+from services.hosts import LOOPBACK, checked, is_free
 from services.processes import end, end_leftovers, find, spawn
 
 LOG = "log.txt"
-LOOPBACK = "127.0.0.1"
-_RECORD, _LOCK = "service.json", ".lock"
+RECORD, _LOCK = "service.json", ".lock"
 _TAIL_LINES = 25
 _PAUSE_S = 0.1
 _GRACE_S = 20.0
@@ -84,6 +83,7 @@ class Record:
     ports: dict[str, int]
     settings: dict[str, Any]
     stop_signal: int
+    host: str = LOOPBACK
 
 
 def stop(folder: Path | str, grace_s: float = _GRACE_S) -> None:
@@ -96,10 +96,11 @@ def stop(folder: Path | str, grace_s: float = _GRACE_S) -> None:
 class Claim:
     """A service's folder, while one process starts what belongs there."""
 
-    def __init__(self, name: str, folder: Path, address: str) -> None:
+    def __init__(self, name: str, folder: Path, host: str | None) -> None:
         """The service `name` in `folder`; see `claimed`."""
-        self.name, self.folder, self.address = name, folder, address
+        self.name, self.folder = name, folder
         self._before = read_record(folder)
+        self.host = checked(host or (self._before.host if self._before else LOOPBACK))
         self._ports = dict(self._before.ports) if self._before else {}
 
     def ports(self, names: Sequence[str], first: int | None) -> dict[str, int]:
@@ -110,7 +111,7 @@ class Claim:
             first: the port that the caller wants for it, None for any.
         """
         for name in names:
-            self._ports.setdefault(name, free_port())
+            self._ports.setdefault(name, free_port(self.host))
         if first is not None:
             self._ports[names[0]] = first
         return self._ports
@@ -143,15 +144,14 @@ class Claim:
         Raises:
             ServiceError: it runs with other settings, ended, or didn't answer in time.
         """
-        settings = dict(settings or {}) | ({} if self.address == LOOPBACK else {"address": self.address})
-        record = self._running(settings)
+        record = self._running(dict(settings or {}))
         is_new = record is None
         if record is None:
             end_leftovers(self.folder, _GRACE_S)
             self._refuse_taken_ports()
             pid, started = spawn(command, self.folder, self.folder / LOG, environment or {}, user)
-            record = Record(pid, started, self._ports, settings, stop_signal)
-            (self.folder / _RECORD).write_text(json.dumps(asdict(record), indent=1))
+            record = Record(pid, started, self._ports, dict(settings or {}), stop_signal, self.host)
+            (self.folder / RECORD).write_text(json.dumps(asdict(record), indent=1))
         try:
             self._wait(record, ready, timeout_s)
         except BaseException:
@@ -164,8 +164,8 @@ class Claim:
         record = self._before
         if record is None or find(record.pid, record.started) is None:
             return None
-        wanted = {**settings, "ports": self._ports}
-        there = {**record.settings, "ports": record.ports}
+        wanted = {**settings, "ports": self._ports, "host": self.host}
+        there = {**record.settings, "ports": record.ports, "host": record.host}
         if wanted != there:
             differing = [f"{key} {there.get(key)!r}" for key in wanted if wanted[key] != there.get(key)]
             raise ServiceError(
@@ -175,12 +175,11 @@ class Claim:
         return record
 
     def _refuse_taken_ports(self) -> None:
-        for number, (name, port) in enumerate(self._ports.items()):
-            address = LOOPBACK if number else self.address
-            if not _is_free(port, address):
+        for name, port in self._ports.items():
+            if not (is_free(port) and is_free(port, self.host)):
                 raise ServiceError(
-                    f"Port {port}, which the {self.name} in {self.folder} needs ({name}, {address}), is taken by "
-                    f"another process. End that one, or delete {self.folder / _RECORD} to have other ports chosen."
+                    f"Port {port}, which the {self.name} in {self.folder} needs ({name}), is taken by another process. "
+                    f"End that one, or delete {self.folder / RECORD} to have other ports chosen."
                 )
 
     def _wait(self, record: Record, ready: Callable[[], bool], timeout_s: float) -> None:
@@ -201,13 +200,22 @@ class Claim:
 
 
 @contextmanager
-def claimed(name: str, folder: Path | str, address: str = LOOPBACK) -> Iterator[Claim]:
-    """The folder of a service for one starter at a time, made if need be; clients find its first port at `address`."""
+def claimed(name: str, folder: Path | str, host: str | None = None) -> Iterator[Claim]:
+    """The folder of a service for one starter at a time, made if need be.
+
+    Args:
+        name: the service, for people.
+        folder: its folder.
+        host: where it shall listen, an IPv4 address of this machine; None: as at the last start, else loopback.
+
+    Raises:
+        ServiceError: it can't listen there.
+    """
     path = Path(folder).expanduser().resolve()
     path.mkdir(parents=True, exist_ok=True)
     with (path / _LOCK).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield Claim(name, path, address)
+        yield Claim(name, path, host)
 
 
 def write_secret(path: Path, text: str) -> None:
@@ -231,13 +239,13 @@ def refuse_password(url: str) -> None:
         )
 
 
-def free_port() -> int:
-    """A loopback port that is free, and 10,000 above it another, which SeaweedFS takes for gRPC."""
+def free_port(host: str = LOOPBACK) -> int:
+    """A port that is free on loopback and `host`, and 10,000 above it another, which SeaweedFS takes for gRPC."""
     for _ in range(1000):
         port = random.randint(20_000, 45_000)
-        if _is_free(port) and _is_free(port + _GRPC_OFFSET):
+        if all(is_free(each, place) for each in (port, port + _GRPC_OFFSET) for place in (LOOPBACK, host)):
             return port
-    raise ServiceError("No free port was found on 127.0.0.1 between 20000 and 45000. End what holds them.")
+    raise ServiceError(f"No free port was found on {host} between 20000 and 45000. End what holds them.")
 
 
 def answers(url: str, status: Sequence[int] = (200,)) -> bool:
@@ -255,16 +263,7 @@ def answers(url: str, status: Sequence[int] = (200,)) -> bool:
         connection.close()
 
 
-def _is_free(port: int, address: str = LOOPBACK) -> bool:
-    with socket.socket() as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with suppress(OSError):
-            tried.bind((address, port))
-            return True
-    return False
-
-
 def read_record(folder: Path) -> Record | None:
     """What the last start in `folder` noted; None where there was none."""
-    path = folder / _RECORD
+    path = folder / RECORD
     return Record(**json.loads(path.read_text())) if path.exists() else None

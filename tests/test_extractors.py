@@ -206,7 +206,7 @@ def test_a_training_without_its_extractor_is_refused(recipe, tmp_path):
 
 def test_harmed_weights_are_not_taken(registered, tmp_path):
     cache = tmp_path / "fetched"
-    version, data = fetch_weights("models:/colour@candidate", cache)
+    version, data, _ = fetch_weights("models:/colour@candidate", cache)
     assert version == "models:/colour/1"
     (file,) = cache.rglob("*.safetensors")
     file.write_bytes(data[:-1])

@@ -146,15 +146,15 @@ class Cluster:
 
     def start_services(self, address: str) -> dict[str, Service]:
         """Start each service that doesn't run."""
-        s3 = object_store.start(self.folder / "s3", _PORTS["s3"], buckets=(BUCKET,), address=address, volume_size_mb=64)
-        pg = postgres.start(self.folder / "postgres", _PORTS["postgres"], databases=_DATABASES, address=address)
+        s3 = object_store.start(self.folder / "s3", _PORTS["s3"], buckets=(BUCKET,), host=address, volume_size_mb=64)
+        pg = postgres.start(self.folder / "postgres", _PORTS["postgres"], databases=_DATABASES, host=address)
         ml = tracking_server.start(
             self.folder / "mlflow",
             _PORTS["mlflow"],
             database=postgres.address(pg, "mlflow"),
             artifacts=f"s3://{BUCKET}/mlflow",
             environment=s3.environment,
-            address=address,
+            host=address,
         )
         return {"s3": s3, "postgres": pg, "mlflow": ml}
 

@@ -5,6 +5,7 @@ It holds only what neither MLflow nor the folders of runs, models and datasets h
 """
 
 from i2idist.catalog.engine import default_url, exists
+from i2idist.catalog.schema import version
 from i2idist.catalog.store import Catalog
 
-__all__ = ["Catalog", "default_url", "exists"]
+__all__ = ["Catalog", "default_url", "exists", "version"]

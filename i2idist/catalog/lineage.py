@@ -181,7 +181,8 @@ def _image(catalog: Catalog, row: Translation, inside: str, member: str) -> Link
 
 
 def _origins(catalog: Catalog, row: Translation | Evaluation) -> Iterator[Link]:
-    yield _dataset(catalog, row.dataset_digest, row.dataset_url)
+    if not row.dataset_url.startswith("samples:"):  # a generator makes them of nothing
+        yield _dataset(catalog, row.dataset_digest, row.dataset_url)
     model = model_link(row.model, row.model_version)
     yield model
     yield from _origins_of_model(catalog, model, row.run_url)

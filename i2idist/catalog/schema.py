@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, MetaData, Table, func, inspect, select
 
-from i2idist.catalog.engine import reading, shown
+from i2idist.catalog.engine import errors, exists, open_engine, parse, reading, shown
 from i2idist.errors import CatalogError
 
 HEAD = "0002"
@@ -24,6 +24,33 @@ def revision(connection: Connection) -> str | None:
     return found.scalar_one_or_none()
 
 
+def version(url: str) -> tuple[str | None, str]:
+    """The version of a catalog's tables, None for none, and the one that this code knows; nothing is changed.
+
+    Raises:
+        CatalogError: the database can't be used, or its tables are newer than this code.
+    """
+    if not exists(url):
+        return None, HEAD
+    parsed = parse(url)
+    engine = open_engine(parsed)
+    try:
+        with errors(parsed), reading(engine).begin() as connection:
+            found = revision(connection)
+    finally:
+        engine.dispose()
+    if found is not None and found != HEAD and not known(found):
+        raise CatalogError(_newer(engine, found))
+    return found, HEAD
+
+
+def _newer(engine: Engine, found: str) -> str:
+    return (
+        f"The catalog {shown(engine.url)} has tables of version {found}, newer than this i2idist, which knows "
+        f"{HEAD}. Use the newer i2idist, or another catalog (I2IDIST_CATALOG)."
+    )
+
+
 def ensure(engine: Engine) -> None:
     """Make the tables, or bring them to this code's version. Several processes may do so at once.
 
@@ -35,10 +62,7 @@ def ensure(engine: Engine) -> None:
     if found == HEAD:
         return
     if found is not None and not known(found):
-        raise CatalogError(
-            f"The catalog {shown(engine.url)} has tables of version {found}, newer than this i2idist, which knows "
-            f"{HEAD}. Use the newer i2idist, or another catalog (I2IDIST_CATALOG)."
-        )
+        raise CatalogError(_newer(engine, found))
     migrate(engine, "head")
 
 

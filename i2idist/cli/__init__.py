@@ -29,6 +29,8 @@ COMMANDS = {
     "show": ("i2idist.cli.catalog:show", "Show what the catalog knows under a name."),
     "lineage": ("i2idist.cli.catalog:lineage", "Follow an image, model, run or dataset to where it came from, and on."),
     "translate": ("i2idist.cli.translate:translate", "Translate a dataset or a folder of images with a model."),
+    "sample": ("i2idist.cli.sample:sample", "Let a generator make a dataset of images."),
+    "rank-sources": ("i2idist.cli.rank:rank_sources", "Rank generators as sources of a transfer to a dataset."),
     "submit": ("i2idist.cli.submit:app", "Send a command to a Ray cluster: train, translate, evaluate and others."),
     "jobs": ("i2idist.cli.jobs:app", "List, look up, follow and stop what was submitted."),
     "evaluate": ("i2idist.cli.evaluate:evaluate", "Measure a model by protocols."),
@@ -39,7 +41,7 @@ COMMANDS = {
     "weights": ("i2idist.cli.weights:app", "List, fetch and verify the weights that metrics need."),
     "methods": ("i2idist.cli.methods:methods", "List the methods, their papers and options."),
     "conform": ("i2idist.cli.conform:conform", "Run the conformance suite on a method."),
-    "doctor": ("i2idist.cli.methods:doctor", "Check this machine, and end processes left over from killed runs."),
+    "doctor": ("i2idist.cli.doctor:doctor", "Check this machine and its services, and say what to mend."),
 }
 """Subcommands: the function, or the group, that each is, and a line for the help."""
 
@@ -99,5 +101,10 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(args=arguments, prog_name="i2idist")
     except I2IError as error:
-        typer.secho(f"Error: {error}", err=True, fg="red")
+        typer.secho(f"Error: {_printable(str(error))}", err=True, fg="red")
         sys.exit(error.exit_code)
+
+
+def _printable(text: str) -> str:
+    """Text whose control characters are spelt out: a name from elsewhere must not steer the terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)

@@ -21,6 +21,7 @@ VERBS = {
     "train": "i2idist.cli.verbs:train",
     "resume": "i2idist.cli.verbs:resume",
     "translate": "i2idist.cli.verbs:translate",
+    "sample": "i2idist.cli.verbs:sample",
     "evaluate": "i2idist.cli.verbs:evaluate",
     "tune run": "i2idist.cli.verbs:tune",
     "data pack": "i2idist.cli.verbs:data_pack",

@@ -17,12 +17,16 @@ if TYPE_CHECKING:
     from i2idist.translate import Progress as Done
 
 
-class _Launcher(StrEnum):
+class Launcher(StrEnum):
+    """Who works."""
+
     RAY = "ray"
     LOCAL = "local"
 
 
-class _Device(StrEnum):
+class Device(StrEnum):
+    """What computes."""
+
     AUTO = "auto"
     CPU = "cpu"
     CUDA = "cuda"
@@ -37,7 +41,10 @@ def translate(
     split: Annotated[str | None, typer.Option(help="One split. Default: all of them.")] = None,
     domain: Annotated[str | None, typer.Option(help="The dataset's domain to read. Default: the model's.")] = None,
     target: Annotated[
-        str | None, typer.Option(help="Translate to this domain (b, or a) or label. Default: the model's first.")
+        str | None,
+        typer.Option(
+            help="Translate to this domain (b, or a), label or path (depth->rgb). Default: the model's first."
+        ),
     ] = None,
     size: Annotated[
         str,
@@ -45,8 +52,8 @@ def translate(
     ] = "trained",
     batch_size: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 16,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each worker; another number gives other bits.")] = 1,
-    device: Annotated[_Device, typer.Option(help="What computes.")] = _Device.AUTO,
-    launcher: Annotated[_Launcher, typer.Option(help="A pool of Ray actors, or this process.")] = _Launcher.RAY,
+    device: Annotated[Device, typer.Option(help="What computes.")] = Device.AUTO,
+    launcher: Annotated[Launcher, typer.Option(help="A pool of Ray actors, or this process.")] = Launcher.RAY,
     workers: Annotated[int | None, typer.Option(min=1, help="Actors. Default: as many as there are cores for.")] = None,
     max_errors: Annotated[int, typer.Option(min=0, help="Images that may fail; one more ends the job.")] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON object on stdout.")] = False,
@@ -78,7 +85,7 @@ def translate(
             launcher=launcher.value,
             workers=workers,
             max_errors=max_errors,
-            on_progress=partial(_show, bar),
+            on_progress=partial(show, bar),
             say=bar.say,
         )
     if as_json:
@@ -90,12 +97,17 @@ def translate(
 def _print(result: Any) -> None:
     kept = f", {result.kept} of them kept from before" if result.kept else ""
     typer.echo(f"{result.outputs:,} translations of {result.inputs:,} images in {result.shards} shards{kept}")
-    if result.limited_by:
-        spent = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in result.stages.items())
-        typer.echo(f"{result.images_per_s:.1f} images/s, limited by: {result.limited_by} (workers' seconds: {spent})")
+    print_speed(result)
     if result.errors:
         typer.echo(f"{result.errors} images couldn't be translated: see {result.url}/errors.jsonl")
     typer.echo(result.url)
+
+
+def print_speed(result: Any) -> None:
+    """How fast a job was, and what limited it; nothing where nothing was left to do."""
+    if result.limited_by:
+        spent = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in result.stages.items())
+        typer.echo(f"{result.images_per_s:.1f} images/s, limited by: {result.limited_by} (workers' seconds: {spent})")
 
 
 def parse_size(text: str) -> Any:
@@ -112,6 +124,7 @@ def parse_size(text: str) -> Any:
     return int(sides[0]), int(sides[-1])
 
 
-def _show(bar: WorkBar, done: Done) -> None:
+def show(bar: WorkBar, done: Done) -> None:
+    """How far a job is."""
     errors = f"{done.errors} bad" if done.errors else ""
     bar.show(done.done, done.total, f"{done.images_per_s:.1f} images/s", errors)

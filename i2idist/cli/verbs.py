@@ -167,6 +167,20 @@ def translate(values: Values, client: Client) -> Prepared:
     return Prepared(name=minted_name("translate"), values=travels, root=client.root(None))
 
 
+def sample(values: Values, client: Client) -> Prepared:
+    """`i2idist sample`."""
+    from i2idist.translate.job import pin_model
+    from i2idist.translate.pool import check_workers
+
+    check_workers(values["launcher"], values["workers"])
+    travels = {**values, **{key: client.place(values[key], key) for key in ("model_uri", "out_url")}}
+    with client.looking_at(travels["model_uri"]) as can_look:
+        if can_look:
+            _, translator = pin_model(travels["model_uri"])
+            translator.sample(1, target=values["target"])
+    return Prepared(name=minted_name("sample"), values=travels, root=client.root(None))
+
+
 def _check_translation(values: Values) -> None:
     """Look at the model, and at the dataset if it is packed: a folder's images would all be read for their digest."""
     from i2idist.data.generated import is_generated, parse

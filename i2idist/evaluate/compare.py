@@ -162,8 +162,9 @@ def _picture(evaluations: Sequence[Evaluation], labels: Mapping[str, str], sampl
         columns += [f"{letter} {code + 1}" for code in range(outputs.shape[1])]
         parts.append(outputs)
     assert inputs is not None, "two models or more"
+    shown = inputs if inputs.shape[1] else None  # generators have none
     title = "; ".join(f"{letter}: {label}" for letter, label in labels.items())
-    return sheet(inputs, torch.cat(_alike(parts), dim=1), title=title, columns=columns)
+    return sheet(shown, torch.cat(_alike(parts), dim=1), title=title, columns=columns)
 
 
 def _alike(parts: Sequence[Tensor]) -> list[Tensor]:

@@ -19,13 +19,16 @@ from i2idist.evaluate.classifiers import Pinned
 from i2idist.evaluate.places import chosen_places, places_by_label, total
 from i2idist.evaluate.protocol import Choice, Readers, Sampling
 from i2idist.evaluate.protocols import PROTOCOLS
-from i2idist.method import Domain
+from i2idist.method import Domain, Method
 from i2idist.metrics import networks
-from i2idist.translate.inputs import Inputs, Item, find_inputs
+from i2idist.translate.inputs import Inputs, Item, find_inputs, samples
 from i2idist.translate.job import Job, Model, Options, absolute, pin_model
 
 CHUNK = 64
 """Outputs of one chunk, or real images."""
+
+SAMPLES = 5000
+"""Images that a generator makes where a protocol looks at all outputs."""
 
 _USUAL_SPLIT = "test"
 
@@ -63,14 +66,15 @@ class Evaluation:
     """What workers need.
 
     Attributes:
-        job: model, inputs and options, as a translation has them.
-        reals: images of the target domain; None where no protocol looks at them.
+        job: model, inputs and options, as a translation, or a sampling, has them.
+        reals: images of the target domain; None where no protocol looks at them. With a generator, they are the data.
         targets: the inputs' true targets; None where no protocol looks at them.
         choices: the protocols.
         classifiers: by whose images they read; those that protocols need.
-        label: the label that is translated to; None where translation is to a domain.
+        label: the label that is translated to, or that samples should be of; None where translation is to a domain, or
+            samples are of all labels.
         among: the inputs' places that protocols choose from, None for all: where translation is to a label, those
-            without it.
+            without it, or of a path those with the label that it leads from.
         real_among: likewise of the real images: those with the label.
     """
 
@@ -140,7 +144,9 @@ class Evaluation:
 def _cut(
     inputs: Inputs, among: tuple[int, ...] | None, tasks: tuple[int, ...], sampling: Sampling, real: bool
 ) -> Iterator[Chunk]:
-    chosen = chosen_places(total(inputs, among), sampling)
+    count = total(inputs, among)
+    # A generator's samples are draws already; how many others look at doesn't matter.
+    chosen = list(range(sampling.inputs or count)) if inputs.are_codes else chosen_places(count, sampling)
     chosen = chosen if among is None else [among[number] for number in chosen]
     step, first = max(1, CHUNK // sampling.samples), 0
     for item in inputs.items:
@@ -167,10 +173,10 @@ def make_evaluation(
 
     Args:
         model_uri: a model's folder, or `models:/NAME@ALIAS`.
-        dataset_url: a packed dataset, `generated:...`, or a folder of images.
+        dataset_url: a packed dataset, `generated:...`, or a folder of images. For a generator, the real images.
         choices: the protocols.
         options: target, size, batch size, threads and device; the protocols say how many samples.
-        split: of the inputs; None: `test`, where the dataset has it, else all.
+        split: of the inputs; None: `test`, where the dataset has it, else all. Of a generator's real images; None: all.
         domain: of the inputs; None: the one named as the model's source.
         reference: a dataset or folder of real images of the target domain; None: the target domain of the dataset, in
             all of its splits.
@@ -188,7 +194,13 @@ def make_evaluation(
     if options.size == "stored":
         raise ConfigError("Protocols compare images of one size: use size=trained, or a height and width.")
     found, translator = pin_model(model_uri)
-    job = _job(found, _resolved(dataset_url), options.resolved(translator), split, domain)
+    url = _resolved(dataset_url)
+    if translator.method.generates:
+        if reference:
+            raise ConfigError("A generator's real images are the dataset: leave --reference out.")
+        data = find_inputs(url, found.card.domains.a, split=split, domain=domain)
+        return evaluation_of_samples(found, translator.method, choices, options, data, classifier=classifier, say=say)
+    job = _job(found, url, options.resolved(translator), split, domain)
     return evaluation_of(job, choices, reference=reference, classifier=classifier, say=say)
 
 
@@ -220,7 +232,8 @@ def evaluation_of(
     wanted = {need for choice in choices for need in choice.protocol.needs}
     reals = needs.reals(job, reference) if "reals" in wanted else None
     label = needs.label(job)
-    among = places_by_label(job.inputs, label, have=False) if label else None
+    source = needs.from_label(job)
+    among = places_by_label(job.inputs, source or label or "", have=source is not None) if label else None
     real_among = places_by_label(reals, label, have=True) if label and reals and reference is None else None
     for choice in choices:
         needs.check_counts(choice, total(job.inputs, among), total(reals, real_among) if reals else None)
@@ -234,6 +247,56 @@ def evaluation_of(
         among,
         real_among,
     )
+
+
+def evaluation_of_samples(
+    model: Model,
+    method: Method,
+    choices: Sequence[Choice],
+    options: Options,
+    data: Inputs,
+    *,
+    classifier: str | None = None,
+    cache: str | None = None,
+    say: Callable[[str], None] = lambda message: None,
+) -> Evaluation:
+    """An evaluation of a generator: images of codes alone, held against real ones.
+
+    Args:
+        model: the model.
+        method: its method.
+        choices: the protocols, which look at so many samples, or at SAMPLES.
+        options: see `make_evaluation`; the target is the label that samples should be of, and the real images are: of a
+            generator without labels, too.
+        data: the real images.
+        classifier: see `make_evaluation`.
+        cache: see `evaluation_of`.
+        say: likewise.
+
+    Raises:
+        ConfigError: a protocol that looks at inputs, or model, data and protocols that don't fit each other.
+        I2IError: as `make_evaluation`.
+    """
+    for choice in choices:
+        needs.check_of_samples(choice, method, data, options.target)
+        if choice.network:
+            networks.network(choice.network)
+    choices = [dataclasses.replace(choice, sampling=_sized(choice.sampling)) for choice in choices]
+    most = max(choice.sampling.inputs or 0 for choice in choices)
+    label = options.target
+    device = options.resolved_device()
+    own = dataclasses.replace(options, target=label if method.targets else None, device=device)
+    job = Job(model, samples(most, data.labels), own, "", 0)
+    real_among = places_by_label(data, label, have=True) if label else None
+    for choice in choices:
+        needs.check_counts(choice, choice.sampling.inputs or 0, total(data, real_among))
+    about = dataclasses.replace(job, inputs=data)
+    readers = needs.classifiers(about, choices, None, named=classifier, cache=cache, say=say)
+    return Evaluation(job, data, None, tuple(choices), readers, label, None, real_among)
+
+
+def _sized(sampling: Sampling) -> Sampling:
+    return dataclasses.replace(sampling, inputs=sampling.inputs or SAMPLES)
 
 
 def _resolved(url: str) -> str:

@@ -11,7 +11,7 @@ from i2idist.errors import ConfigError, nearest
 from i2idist.evaluate.classifiers import ClassifierCard, Pinned, of_domains, pin
 from i2idist.evaluate.places import chosen_places
 from i2idist.evaluate.protocol import Choice, Readers
-from i2idist.method import Domain
+from i2idist.method import ARROW, Domain, Method
 from i2idist.translate.inputs import Inputs, find_inputs
 from i2idist.translate.job import Job, absolute
 
@@ -38,12 +38,26 @@ def label(job: Job) -> str | None:
     Raises:
         ConfigError: the inputs don't know the label.
     """
-    target, domains = job.options.target, job.model.card.domains
-    if target is None or len(domains.images) > 1 or target not in domains.labels or job.inputs.domain is None:
+    target, domains = (job.options.target or "").rpartition(ARROW)[2], job.model.card.domains
+    if len(domains.images) > 1 or target not in domains.labels or job.inputs.domain is None:
         return None
     if target not in job.inputs.labels:
         raise ConfigError(f"{job.inputs.url} has no label '{target}'.{nearest(target, job.inputs.labels)}")
     return target
+
+
+def from_label(job: Job) -> str | None:
+    """The label that a path leads from; None where translation is from whatever an image is.
+
+    Raises:
+        ConfigError: the inputs don't know the label.
+    """
+    source, arrow, _ = (job.options.target or "").rpartition(ARROW)
+    if not arrow or label(job) is None:
+        return None
+    if source not in job.inputs.labels:
+        raise ConfigError(f"{job.inputs.url} has no label '{source}'.{nearest(source, job.inputs.labels)}")
+    return source
 
 
 def targets(job: Job, *, maps: bool) -> Inputs:
@@ -158,6 +172,34 @@ def _check_classifier(choice: Choice, card: ClassifierCard, inputs: Inputs) -> N
             f"The classifier tells {', '.join(card.labels)} apart, and {inputs.url} has the classes "
             f"{', '.join(inputs.labels)}: name one that was trained on the same classes."
         )
+
+
+def check_of_samples(choice: Choice, method: Method, data: Inputs, label: str | None) -> None:
+    """Refuse a protocol that a generator has no value of.
+
+    Args:
+        choice: the protocol.
+        method: the generator.
+        data: the real images.
+        label: that samples should be of; None: of all.
+
+    Raises:
+        ConfigError: it looks at inputs, or labels aren't those of the data.
+    """
+    name = choice.protocol.name
+    if not choice.protocol.of_outputs:
+        raise ConfigError(f"{name} looks at inputs, and a generator has none: use frechet, fid, accuracy or the like.")
+    if label is not None and label not in data.labels:
+        raise ConfigError(f"{data.url} has no label '{label}'.{nearest(label, data.labels)}")
+    if "labels" not in choice.protocol.needs:
+        return
+    if method.targets and method.targets != data.labels:
+        raise ConfigError(
+            f"{name} reads the labels of samples, {', '.join(method.targets)}; those of {data.url} are "
+            f"{', '.join(data.labels) or 'none'}."
+        )
+    if not method.targets and label is None:
+        raise ConfigError(f"{name} needs to know what samples should be of: name a label of the data by --target.")
 
 
 def check_counts(choice: Choice, inputs: int, real: int | None) -> None:

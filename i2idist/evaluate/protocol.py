@@ -64,6 +64,7 @@ class Protocol:
         least: outputs, and real images, that it takes at least.
         pairs: which pairs of outputs are compared, for people.
         needs: what data and model must have.
+        of_outputs: whether it looks at outputs, their labels and real images alone, so that generators have a value.
         revision: goes up whenever the same images would give another number.
     """
 
@@ -83,6 +84,7 @@ class Protocol:
     least: int = 1
     pairs: str | None = None
     needs: tuple[Need, ...] = ()
+    of_outputs: bool = False
     revision: int = 1
 
     def describe(self) -> dict[str, Any]:
@@ -102,6 +104,7 @@ class Protocol:
             "classifier": self.classifier,
             "interval": self.fold().interval,
             "needs": [*self.needs, *(["classifier"] if self.classifier else []), *self._weights()],
+            "of_generators": self.of_outputs,
             "revision": self.revision,
         }
 

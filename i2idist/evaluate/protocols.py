@@ -57,6 +57,7 @@ def _features(
         reals=reals,
         least=least,
         needs=("reals",),
+        of_outputs=True,
     )
 
 
@@ -70,6 +71,7 @@ def _by_classifier(
     needs: tuple[Need, ...] = ("labels",),
     whose: Readers = "target",
     keeps: bool = False,
+    of_outputs: bool = False,
 ) -> Protocol:
     return Protocol(
         name=name,
@@ -81,6 +83,7 @@ def _by_classifier(
         keeps=keeps,
         sampling=sampling,
         needs=needs,
+        of_outputs=of_outputs,
     )
 
 
@@ -92,9 +95,18 @@ def _of_images(
     fold: Callable[[], Fold] = folds.MeanOverInputs,
     samples: int = 1,
     needs: tuple[Need, ...] = ("pairs",),
+    of_outputs: bool = False,
 ) -> Protocol:
-    sampling = Sampling(samples=samples)
-    return Protocol(name=name, measures=what, better=better, keep=keep, fold=fold, sampling=sampling, needs=needs)
+    return Protocol(
+        name=name,
+        measures=what,
+        better=better,
+        keep=keep,
+        fold=fold,
+        sampling=Sampling(samples=samples),
+        needs=needs,
+        of_outputs=of_outputs,
+    )
 
 
 def _of_maps(
@@ -148,6 +160,7 @@ _ALL = (
         only=True,
         sampling=Sampling(inputs=10_000),
         least=20,
+        of_outputs=True,
         revision=2,
     ),
     _by_classifier(
@@ -161,9 +174,10 @@ _ALL = (
     ),
     _by_classifier(
         "accuracy",
-        "share of outputs in which a classifier of the target domain sees the input's class (TI-GAN)",
+        "share of outputs in which a classifier of the target domain sees the input's, or sample's, class (TI-GAN)",
         "higher",
         measures.class_is_kept,
+        of_outputs=True,
     ),
     _by_classifier(
         "source-only-accuracy",
@@ -184,6 +198,7 @@ _ALL = (
         "lower",
         measures.class_errors,
         folds.class_errors,
+        of_outputs=True,
     ),
     _by_classifier(
         "misclassification",
@@ -213,6 +228,7 @@ _ALL = (
         sampling=Sampling(inputs=2000),
         reals=2000,
         needs=("labels", "reals"),
+        of_outputs=True,
     ),
     Protocol(
         name="wasserstein",
@@ -225,6 +241,7 @@ _ALL = (
         sampling=Sampling(inputs=2000),
         reals=2000,
         needs=("reals",),
+        of_outputs=True,
     ),
     Protocol(
         name="id-distance",
@@ -244,6 +261,7 @@ _ALL = (
         measures.variances,
         set_folds.MeanVariance,
         needs=(),
+        of_outputs=True,
     ),
     _of_images("edge-iou", "overlap of the outlines of input and output", "higher", measures.edges, needs=()),
     _of_images(

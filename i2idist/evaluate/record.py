@@ -81,12 +81,17 @@ def conditions(evaluation: Evaluation, choice: Choice) -> dict[str, Any]:
     """Everything but the model that decides a protocol's value."""
     job, protocol = evaluation.job, choice.protocol
     reals = evaluation.reals if protocol.keep_real else None
+    data, among, target = job.inputs, evaluation.among, job.options.target
+    if job.inputs.are_codes:
+        assert evaluation.reals is not None, "a generator's data"
+        data, among, target = evaluation.reals, evaluation.real_among, evaluation.label
     return {
         **of_choice(choice),
-        "target": job.options.target,
+        "target": target,
         "size": list(evaluation.size_of(job.source)),
         "target_size": [job.target.channels, *evaluation.size_of(job.target)],
-        "dataset": _about(job.inputs, evaluation.among),
+        "dataset": _about(data, among),
+        **({"samples_of": "codes"} if job.inputs.are_codes else {}),
         "reals": _about(reals, evaluation.real_among) if reals else None,
         "classifier": evaluation.classifiers[protocol.classifier].describe() if protocol.classifier else None,
     }

@@ -23,10 +23,14 @@ Rows = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Maps:
-    """Stored levels, (N, C, H, W) int64 in 0..greatest, that no resizing mixed: the nearest pixel is taken."""
+    """Stored levels, (N, C, H, W) int64 in 0..greatest, that no resizing mixed: the nearest pixel is taken.
+
+    `classes` is their number where the model's outputs are such maps too.
+    """
 
     levels: Tensor
     greatest: int
+    classes: int | None = None
 
 
 @dataclass(frozen=True)

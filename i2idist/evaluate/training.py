@@ -1,7 +1,8 @@
 """Protocols as validation during training: the same code as an evaluation of the saved model, on the method as it is.
 
 Chunks are dealt to the ranks and what they find is folded in order on every rank, so that any number of workers gives
-the value that `i2idist evaluate --split val` gives of the model that is saved then.
+the value that `i2idist evaluate --split val` gives of the model that is saved then. The samples of a generator are held
+against all real images, as they are without `--split`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from i2idist.errors import ConfigError, I2IError
-from i2idist.evaluate.job import Evaluation, evaluation_of
+from i2idist.evaluate.job import Evaluation, evaluation_of, evaluation_of_samples
 from i2idist.evaluate.protocol import Choice
 from i2idist.evaluate.protocols import choose
 from i2idist.evaluate.run import Folding
@@ -23,6 +24,7 @@ from i2idist.train.comm import Comm
 from i2idist.train.saved import as_saved
 from i2idist.train.settings import Training
 from i2idist.train.trainer import Trainer
+from i2idist.translate.forward import samples_of
 from i2idist.translate.inputs import find_inputs
 from i2idist.translate.job import Job, Model, Options, absolute
 
@@ -67,13 +69,23 @@ def evaluation_in_training(
     Raises:
         I2IError: as `make_evaluation`.
     """
-    card = ModelCard(FORMAT_VERSION, name, {}, domains, method.code_dim, "", "")
-    options = Options(
-        threads=torch.get_num_threads(), device="cuda" if device.type == "cuda" else "cpu", target=method.targets[0]
+    card = ModelCard(
+        method=name,
+        config={},
+        domains=domains,
+        format_version=FORMAT_VERSION,
+        code_dim=method.code_dim,
+        weights="",
+        weights_sha256="",
     )
-    inputs = find_inputs(absolute(url), domains.a, split=SPLIT)
-    job = Job(Model("", name, None, None, card), inputs, options, "", 0)
-    return evaluation_of(job, choices_of(training), cache=cache)
+    model, choices = Model("", name, None, None, card), choices_of(training)
+    options = Options(threads=torch.get_num_threads(), device="cuda" if device.type == "cuda" else "cpu")
+    if method.generates:
+        data = find_inputs(absolute(url), domains.a)
+        return evaluation_of_samples(model, method, choices, options, data, cache=cache)
+    inputs = find_inputs(absolute(url), domains.route(method.targets[0])[0], split=SPLIT)
+    job = Job(model, inputs, dataclasses.replace(options, target=method.targets[0]), "", 0)
+    return evaluation_of(job, choices, cache=cache)
 
 
 class Measurer:
@@ -118,17 +130,22 @@ class _Forward:
     """Translates with the method as it is, in the same batches as its saved model."""
 
     def __init__(self, method: Method, options: Options) -> None:
-        self.method, self._batch_size, self._target = method, options.batch_size, method.targets[0]
+        self.method, self._options = method, options
 
     def __call__(self, images: Tensor, positions: Tensor, num_samples: int, seed: int) -> Tensor:
         parameter = next(self.method.parameters())
-        codes = draw_codes(positions, num_samples, seed, self.method.code_dim).flatten(0, 1)
+        codes = draw_codes(positions, num_samples, seed, self.method.code_dim)
+        if self.method.generates:
+            return samples_of(self.method, codes, positions, self._options).float().cpu()
+        codes, target = codes.flatten(0, 1), self.method.targets[0]
         images, codes = images.to(parameter), codes.to(parameter)
         outputs = [
             self.method.translate(
-                images[pairs // num_samples], codes[pairs] if self.method.code_dim else None, target=self._target
+                images[pairs // num_samples],
+                codes[pairs] if self.method.code_dim else None,
+                target=target,
             )
-            for pairs in torch.split(torch.arange(len(codes)), self._batch_size)
+            for pairs in torch.split(torch.arange(len(codes)), self._options.batch_size)
         ]
         together = torch.cat(outputs).float().cpu()
         return together.reshape(len(images), num_samples, *together.shape[1:])

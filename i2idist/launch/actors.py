@@ -16,6 +16,7 @@ import ray.exceptions
 
 from i2idist.errors import I2IError, RunError
 from i2idist.experiment import Resources
+from i2idist.launch.meters import WorkMeters
 from i2idist.launch.processes import cores
 from i2idist.launch.ray import cluster, here
 from i2idist.launch.reap import reap
@@ -109,13 +110,21 @@ class _Worker:
     def __init__(self, progress: Any) -> None:
         self._progress = progress
         self._work: Work[Any, Any] | None = None
+        self._meters = WorkMeters()
 
     def ready(self, make: Callable[[], Work[Any, Any]]) -> None:
         self._work = make()
 
     def work(self, item: Any) -> Any:
         assert self._work is not None, "ready() comes first"
-        return self._work(item, lambda done: self._progress.push.remote(item.number, done) and None)
+
+        def report(done: int) -> None:
+            self._meters.report(done)
+            self._progress.push.remote(item.number, done)
+
+        result = self._work(item, report)
+        self._meters.finished(result)
+        return result
 
 
 class _Pool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
@@ -18,6 +19,8 @@ from typing import Any
 from i2idist import storage
 from i2idist.errors import LeaseError, StorageError
 
+FORMAT = "I2IDIST_LOGS"
+"""`json`: logs are JSON lines, else text."""
 _SYNC_S = 10.0
 
 
@@ -109,14 +112,32 @@ def keep_until(file: LineFile, images: int) -> None:
     file.replace([line for line in file.lines() if json.loads(line)["images"] <= images])
 
 
-class LogHandler(logging.Handler):
-    """Sends Python's log records to a `LineFile`."""
+class JsonFormatter(logging.Formatter):
+    """A log record as a JSON object on one line."""
 
-    def __init__(self, file: LineFile) -> None:
-        """Log to `file`."""
+    def __init__(self, about: Mapping[str, Any]) -> None:
+        """Every line holds `about`: which run, job and rank it is of."""
+        super().__init__()
+        self._about = about
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The time in seconds since 1970, level, logger and message, and the traceback where there is one."""
+        line = {"time": record.created, "level": record.levelname, "logger": record.name, **self._about}
+        line["message"] = record.getMessage()
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+class LogHandler(logging.Handler):
+    """Sends Python's log records to a `LineFile`, as text; with I2IDIST_LOGS=json as JSON lines."""
+
+    def __init__(self, file: LineFile, about: Mapping[str, Any] | None = None) -> None:
+        """Log to `file` what comes from `about`: run, job and rank."""
         super().__init__()
         self._lines = file
-        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self.setFormatter(JsonFormatter(about or {}) if os.environ.get(FORMAT) == "json" else text)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Append a record; a failure to do so goes to stderr, never to the code that logs."""

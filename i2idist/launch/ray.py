@@ -29,6 +29,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from i2idist.errors import I2IError, RunError, StorageError
 from i2idist.experiment import Resources
 from i2idist.launch.leaving import Listening, Notices
+from i2idist.launch.meters import TrainingMeters
 from i2idist.launch.processes import cores
 from i2idist.launch.reap import recorded
 from i2idist.launch.run_folder import RunFolder
@@ -190,13 +191,14 @@ def _forward(channel: Any, tell: Callable[[Event], None]) -> None:
 
 def _loop(config: dict[str, Any]) -> bool:
     """What Ray Train runs on each worker; whether the run has ended."""
-    channel = config["channel"]
-    return work(
-        config["job"],
-        device=ray.train.torch.get_device(),
-        tell=lambda event: channel.push.remote(event) and None,
-        leaving=Notices(),
-    )
+    job, channel = config["job"], config["channel"]
+    meters = TrainingMeters(job.name)
+
+    def tell(event: Event) -> None:
+        meters.on_event(event)
+        channel.push.remote(event)
+
+    return work(job, device=ray.train.torch.get_device(), tell=tell, leaving=Notices())
 
 
 class _EndOnDeliberateErrors(UserCallback):

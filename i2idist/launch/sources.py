@@ -6,14 +6,15 @@ import dataclasses
 import hashlib
 import json
 
-import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from i2idist import storage, weights
+from i2idist import model, storage, weights
 from i2idist.data.cache import default_folder
 from i2idist.errors import SourceError
 from i2idist.experiment import Experiment, Source
+from i2idist.method import Described
+from i2idist.tensors import parse_tensors
 from i2idist.tracking.settings import located
 from i2idist.train.checkpoint import Checkpoints
 
@@ -67,11 +68,11 @@ def is_named(uri: str) -> bool:
 def _pinned(source: Source, root: str, tracking: str | None, key: str) -> Source:
     if source.url and source.sha256:
         return source
-    version = None
+    version, described = None, None
     if is_named(source.uri):
-        url, version = _copied(source.uri, root, tracking)
+        url, version, described = _copied(source.uri, root, tracking)
     else:
-        url = source.url or _find(source.uri, root, key)
+        url, described = (source.url, None) if source.url else _find(source.uri, root, key)
     url = _absolute(url)
     digest = _digest(url, key)
     if source.sha256 not in (None, digest):
@@ -79,17 +80,18 @@ def _pinned(source: Source, root: str, tracking: str | None, key: str) -> Source
             f"{key}: {url} has SHA-256 {digest}, not {source.sha256} as the recipe says. "
             "Get the right file, or change the digest."
         )
-    return Source(uri=source.uri, url=url, sha256=digest, version=version)
+    return Source(uri=source.uri, url=url, sha256=digest, version=version, model=described)
 
 
-def _copied(uri: str, root: str, tracking: str | None) -> tuple[str, str | None]:
-    """The URL of a copy beside the runs, made on first use, and the version that the name stands for."""
-    version = None
+def _copied(uri: str, root: str, tracking: str | None) -> tuple[str, str | None, Described | None]:
+    """The URL of a copy beside the runs, made on first use; the version that the name stands for; what it is."""
+    version, described = None, None
     if uri.startswith(_REGISTERED):
         from i2idist.tracking.folders import fetch_weights  # MLflow takes seconds to import
 
         cache = default_folder().parent / "sources"
-        version, data = fetch_weights(uri, cache, uri=located(tracking, root))
+        version, data, card = fetch_weights(uri, cache, uri=located(tracking, root))
+        described = model.described(card)
     else:
         name = uri.removeprefix(_PUBLISHED)
         tensors = weights.read(name, f"the source {uri}")
@@ -97,7 +99,7 @@ def _copied(uri: str, root: str, tracking: str | None) -> tuple[str, str | None]
     url = storage.join(root, _COPIES, f"{hashlib.sha256(data).hexdigest()}.safetensors")
     if not storage.exists(url):
         storage.write_bytes(url, data)
-    return url, version
+    return url, version, described
 
 
 def _absolute(url: str) -> str:
@@ -105,18 +107,22 @@ def _absolute(url: str) -> str:
     return str(storage.local_path(url).resolve()) if storage.is_local(url) else url
 
 
-def _find(uri: str, root: str, key: str) -> str:
-    """The safetensors file, or the checkpoint folder: the newest one of a run."""
+def _find(uri: str, root: str, key: str) -> tuple[str, Described | None]:
+    """The safetensors file, a saved model's with what it is; or the checkpoint folder: the newest one of a run."""
     if uri.endswith(".safetensors") or storage.exists(storage.join(uri, _COMMIT)):
-        return uri
+        return uri, None
+    if storage.exists(storage.join(uri, model.FILE_NAME)):
+        card = model.read_card(uri)
+        return storage.join(uri, card.weights), model.described(vars(card))
     run = uri if "/" in uri else storage.join(root, uri)
     checkpoints = Checkpoints(storage.join(run, "checkpoints"))
     names = checkpoints.names()
     if not names:
         raise SourceError(
-            f"{key}: '{uri}' is no safetensors file, no checkpoint, and no run in {root} that has a checkpoint."
+            f"{key}: '{uri}' is no safetensors file, no saved model, no checkpoint, and no run in {root} that has a "
+            "checkpoint."
         )
-    return checkpoints.url(names[-1])
+    return checkpoints.url(names[-1]), None
 
 
 def _digest(url: str, key: str) -> str:
@@ -142,9 +148,6 @@ def load_source(source: Source) -> dict[str, Tensor]:
         raise SourceError(
             f"{source.url} changed since this run was created: its SHA-256 is {found}, not {source.sha256}."
         )
-    try:
-        tensors: dict[str, Tensor] = safetensors.torch.load(data)
-    except safetensors.SafetensorError as error:
-        raise SourceError(f"{source.url} holds no safetensors: {error}.") from error
+    tensors = parse_tensors(data, source.url)
     prefix = "" if is_file else "method."
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

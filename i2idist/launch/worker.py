@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 
 from i2idist import storage
+from i2idist.catalog.hooks import SUBMISSION
 from i2idist.data.batches import Batch
 from i2idist.data.cache import default_folder
 from i2idist.data.generated import is_generated, resolve
@@ -36,6 +38,7 @@ from i2idist.launch.writer import Follower, Writer
 from i2idist.method import Method
 from i2idist.randomness import key_of
 from i2idist.tracking import resolve_uri, start_tracking
+from i2idist.tracking.run import Tracker
 from i2idist.tracking.watch import TrackingWatcher
 from i2idist.train.checkpoint import Checkpoints
 from i2idist.train.comm import Comm
@@ -46,6 +49,8 @@ from i2idist.train.trainer import Trainer
 VALIDATION_SPLIT = "val"
 CLASSIFIERS = "classifiers"
 """The folder beside runs that keeps classifiers, for protocols that read translations with one."""
+_INPUTS, _NEIGHBOURS = 4, 1000
+"""How many inputs pictures show, and among how many training images the nearest of a sample is looked for."""
 _PATIENCE_S = 300.0
 """How long training waits for a store that goes away."""
 _LOG = logging.getLogger("i2idist")
@@ -106,7 +111,8 @@ def work(
         count = experiment.resources.threads_per_worker
         assert count is not None, "threads are resolved when a run is created"
         stack.enter_context(threads(count))
-        stack.enter_context(_logging(folder.log(comm.rank)))
+        about = {"run": job.name, "job": os.environ.get(SUBMISSION), "rank": comm.rank}
+        stack.enter_context(_logging(folder.log(comm.rank), about))
         writer = stack.enter_context(_writer(job, experiment, folder, comm, tell))
         stop = lambda: writer.should_stop() or interrupted()  # noqa: E731
         outcome = _train(experiment, folder, comm, device, writer, stop, job.judge, leaving)
@@ -201,7 +207,7 @@ def _train(
             measure=_measurer(experiment, method, train, classifiers, comm, device, stack),
             judge=judge,
             leaving=leaving,
-            watcher=None if tracker is None else TrackingWatcher(tracker, lambda: _first(experiment), experiment.seed),
+            watcher=None if tracker is None else _watcher(tracker, experiment),
         )
 
 
@@ -234,13 +240,22 @@ def _measurer(
     return measurer
 
 
-def _first(experiment: Experiment) -> Batch:
-    """The first samples of the validation split; of the training split, where no other is packed."""
+def _watcher(tracker: Tracker, experiment: Experiment) -> TrackingWatcher:
+    """What draws pictures: of the first samples of the validation split, where there is one, and of training images."""
+    data = experiment.data
+
+    def inputs() -> Batch:
+        splits = load_manifest(_readable(data).url).splits
+        return _first(experiment, VALIDATION_SPLIT if VALIDATION_SPLIT in splits else data.split, _INPUTS)
+
+    return TrackingWatcher(tracker, inputs, lambda: _first(experiment, data.split, _NEIGHBOURS), experiment.seed)
+
+
+def _first(experiment: Experiment, split: str, count: int) -> Batch:
+    """The first samples of a split, `count` or as many as there are."""
     cls, settings = method_class(experiment.method), _readable(experiment.data)
     common: dict[str, Any] = {"role": cls.batch_type(experiment.method.config), "seed": experiment.seed}
-    splits = load_manifest(settings.url).splits
-    split = VALIDATION_SPLIT if VALIDATION_SPLIT in splits else settings.split
-    reader = Reader(settings, batch_size=4, group_size=1, rank=0, world_size=1, split=split, **common)
+    reader = Reader(settings, batch_size=count, group_size=1, rank=0, world_size=1, split=split, **common)
     try:
         return next(reader.epoch())
     finally:
@@ -266,8 +281,9 @@ def build(experiment: Experiment, reader: Reader, from_sources: bool = True) -> 
         from_sources: load the sources; False where a checkpoint, which holds all that came from them, follows.
     """
     torch.manual_seed(key_of(experiment.seed, "initial parameters"))
-    sources = {name: load_source(source) for name, source in experiment.sources.items()} if from_sources else None
-    return method_class(experiment.method).build(experiment.method.config, reader.domains, sources)
+    cls, named = method_class(experiment.method), experiment.sources.items()
+    config = cls.with_sources(experiment.method.config, {name: s.model for name, s in named if s.model})
+    return cls.build(config, reader.domains, {name: load_source(s) for name, s in named} if from_sources else None)
 
 
 def open_readers(experiment: Experiment, rank: int, world_size: int, stack: ExitStack) -> tuple[Reader, Reader | None]:
@@ -319,10 +335,10 @@ def _mine(reader: Reader, limit: int | None, comm: Comm) -> Iterator[Batch]:
 
 
 @contextmanager
-def _logging(url: str) -> Iterator[None]:
+def _logging(url: str, about: Mapping[str, Any]) -> Iterator[None]:
     """Send warnings of everything, and what i2idist reports, to this rank's log."""
     file = LineFile(url)
-    handler = LogHandler(file)
+    handler = LogHandler(file, about)
     root = logging.getLogger()
     root.addHandler(handler)
     level = _LOG.level

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, relu
 
 from i2idist.losses.reduction import sample_mean, widen
 
@@ -51,6 +51,26 @@ def wasserstein_fake(values: Tensor) -> Tensor:
     return sample_mean(widen(values))
 
 
+def hinge_real(logits: Tensor) -> Tensor:
+    """max(0, 1 - D(x)): a discriminator's loss on real samples (SNGAN, arXiv:1802.05957, Eq. 16)."""
+    return sample_mean(relu(1 - widen(logits)))
+
+
+def hinge_fake(logits: Tensor) -> Tensor:
+    """max(0, 1 + D(x)): a discriminator's loss on fakes (SNGAN, arXiv:1802.05957, Eq. 16)."""
+    return sample_mean(relu(1 + widen(logits)))
+
+
 def over_scales(loss: Callable[[Tensor], Tensor], logits: Sequence[Tensor]) -> Tensor:
     """The sum of a loss over a discriminator's scales: (N,)."""
     return torch.stack([loss(scale) for scale in logits]).sum(0)
+
+
+def multiscale_real(logits: Sequence[Tensor]) -> Tensor:
+    """`least_squares_real`, the sum over a discriminator's scales: (N,)."""
+    return over_scales(least_squares_real, logits)
+
+
+def multiscale_fake(logits: Sequence[Tensor]) -> Tensor:
+    """`least_squares_fake`, the sum over a discriminator's scales: (N,)."""
+    return over_scales(least_squares_fake, logits)

@@ -6,43 +6,64 @@ import importlib
 
 from i2idist.errors import ConfigError, nearest
 from i2idist.method import Method
+from i2idist.methods.acgan import ACGAN
 from i2idist.methods.bicyclegan import BicycleGAN
+from i2idist.methods.bsa import BSA
 from i2idist.methods.cyclegan import CycleGAN, CycleGANNoise
+from i2idist.methods.dgn_am import DGNAM
 from i2idist.methods.drit import DRIT
 from i2idist.methods.icgan import IcGAN
+from i2idist.methods.minegan import MineGAN
+from i2idist.methods.mmnet import MMNet, MMNetUnpaired
 from i2idist.methods.msgan import MSGAN, MSGANDRIT
 from i2idist.methods.munit import MUNIT
 from i2idist.methods.pix2pix import Pix2Pix
+from i2idist.methods.ppgn import PPGN
 from i2idist.methods.sdit import SDIT
 from i2idist.methods.segan import SEGAN, Pix2PixNoise
+from i2idist.methods.sngan import SNGAN
 from i2idist.methods.stargan import StarGAN
 from i2idist.methods.stargan_modal import StarGANModal
 from i2idist.methods.tigan import TIGAN
+from i2idist.methods.transfergan import TransferGAN
 from i2idist.methods.udit import MUNITPI, UDIT
 from i2idist.methods.unit import UNIT
 from i2idist.methods.unit_adaptation import UNITAdaptation
+from i2idist.methods.vae import VAE
+from i2idist.methods.wgan_gp import WGANGP
 
 __all__ = [
+    "ACGAN",
+    "BSA",
+    "DGNAM",
     "METHODS",
     "BicycleGAN",
     "CycleGAN",
     "CycleGANNoise",
     "IcGAN",
     "DRIT",
+    "MMNet",
+    "MMNetUnpaired",
     "MSGAN",
     "MSGANDRIT",
     "MUNIT",
     "MUNITPI",
+    "MineGAN",
+    "PPGN",
     "Pix2Pix",
     "Pix2PixNoise",
     "SDIT",
     "SEGAN",
+    "SNGAN",
     "StarGAN",
     "StarGANModal",
     "TIGAN",
+    "TransferGAN",
     "UDIT",
     "UNIT",
     "UNITAdaptation",
+    "VAE",
+    "WGANGP",
     "load_method",
 ]
 
@@ -64,8 +85,19 @@ METHODS: dict[str, type[Method]] = {
     "stargan_modal": StarGANModal,
     "sdit": SDIT,
     "icgan": IcGAN,
+    "mmnet": MMNet,
+    "mmnet_unpaired": MMNetUnpaired,
     "tigan": TIGAN,
     "unit_adaptation": UNITAdaptation,
+    "wgan_gp": WGANGP,
+    "acgan": ACGAN,
+    "sngan": SNGAN,
+    "transfergan": TransferGAN,
+    "minegan": MineGAN,
+    "bsa": BSA,
+    "vae": VAE,
+    "dgn_am": DGNAM,
+    "ppgn": PPGN,
 }
 
 

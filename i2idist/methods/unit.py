@@ -45,7 +45,7 @@ from i2idist.method import Adam, Domain, Domains, Method, Player, Schedule, Step
 from i2idist.methods.checks import check_at_least, check_choice, check_equal_sizes, check_target, require_code
 from i2idist.nn.adain import ContentEncoder
 from i2idist.nn.init import init_kaiming, init_normal
-from i2idist.nn.patchgan import MultiScale, StridedPatchGAN, check_strided_patches
+from i2idist.nn.patchgan import MultiScale, MultiScaleStridedPatchGAN, check_strided_patches
 from i2idist.nn.vae import back_end, discriminator, front_end, leaky_blocks, plain_decoder
 from i2idist.randomness import Noise, content_keys
 
@@ -173,7 +173,7 @@ class UNIT(Method):
         def make(channels: int) -> MultiScale:
             if config.networks == "paper":
                 return MultiScale([discriminator(channels, width, layers)])
-            return MultiScale(StridedPatchGAN(channels, width=width, layers=layers) for _ in range(scales))
+            return MultiScaleStridedPatchGAN(channels, scales=scales, width=width, layers=layers)
 
         if config.networks == "public":
             check_strided_patches(a.height, a.width, layers=layers, scales=scales)

@@ -62,15 +62,18 @@ class CrossReplicaBatchNorm(CrossReplica):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (N, C, H, W), in training by the mean and biased variance over all workers' N, H and W."""
+        return self._normalised(x, self.weight, self.bias)
+
+    def _normalised(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         if self.training and self.world_size > 1:
-            return self._across_workers(x)
+            return self._across_workers(x, weight, bias)
         if not self.training and self.at_test == "sample":
-            return functional.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+            return functional.instance_norm(x, weight=weight, bias=bias, eps=self.eps)
         return functional.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
+            x, self.running_mean, self.running_var, weight, bias, self.training, self.momentum, self.eps
         )
 
-    def _across_workers(self, x: Tensor) -> Tensor:
+    def _across_workers(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Two passes, mean first, since the mean of squares less the squared mean cancels badly."""
         values = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         total = values.sum((0, 2, 3))
@@ -80,14 +83,52 @@ class CrossReplicaBatchNorm(CrossReplica):
         centred = values - mean[:, None, None]
         var = self.sum(centred.square().sum((0, 2, 3))) / n
         self._track(mean.detach(), var.detach() * (n / (n - 1)))
-        scale = self.weight * torch.rsqrt(var + self.eps)
-        out: Tensor = (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+        scale = weight * torch.rsqrt(var + self.eps)
+        out: Tensor = (centred * scale[:, None, None] + bias[:, None, None]).to(x.dtype)
         return out
 
     @torch.no_grad()
     def _track(self, mean: Tensor, var: Tensor) -> None:
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
         self.running_var.lerp_(var.to(self.running_var.dtype), self.momentum)
+
+
+class ClassBatchNorm(CrossReplicaBatchNorm):
+    """Batch norm with a scale and shift for each class (Dumoulin et al. 2017, arXiv:1610.07629).
+
+    Attributes:
+        weight: (classes, channels) scales.
+        bias: (classes, channels) shifts.
+    """
+
+    _ones: Tensor
+    _zeros: Tensor
+
+    def __init__(self, channels: int, classes: int) -> None:
+        """Make the layer for (N, channels, H, W) of these classes."""
+        super().__init__(channels)
+        self.weight = nn.Parameter(torch.ones(classes, channels))
+        self.bias = nn.Parameter(torch.zeros(classes, channels))
+        self.register_buffer("_ones", torch.ones(channels), persistent=False)
+        self.register_buffer("_zeros", torch.zeros(channels), persistent=False)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]  # takes the class, too
+        """(N, C, H, W), and classes (N, classes) as one-hot or mixing vectors -> (N, C, H, W)."""
+        h = self._normalised(x, self._ones, self._zeros)
+        y = y.to(self.weight.dtype)
+        scale, shift = ((y @ table)[:, :, None, None].to(h.dtype) for table in (self.weight, self.bias))
+        return torch.addcmul(shift, h, scale)
+
+
+class LayerNorm(nn.GroupNorm):
+    """Layer norm (Ba et al. 2016, arXiv:1607.06450) of feature maps: over channels and places of each sample.
+
+    Scale and shift are by channel, as in the critic of WGAN-GP's public code.
+    """
+
+    def __init__(self, channels: int) -> None:
+        """Make the layer for (N, channels, H, W)."""
+        super().__init__(1, channels)
 
 
 class InstanceNorm(nn.Module):

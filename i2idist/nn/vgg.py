@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -56,5 +56,19 @@ class VGGFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) in [-1, 1], one channel or three, both sides at least 16 -> (N, 8 * width, H // 8, W // 8)."""
-        features: Tensor = self.features(((x.expand(-1, 3, -1, -1) + 1) / 2 - self.mean) / self.deviation)
+        features: Tensor = self.features(self._prepared(x))
         return features
+
+    def levels(self, x: Tensor, count: int) -> Iterator[Tensor]:
+        """What the first `count` convolutions give, each after its ReLU: of (N, C, H, W), as above."""
+        x = self._prepared(x)
+        for layer in self.features:
+            if not count:
+                return
+            x = layer(x)
+            if isinstance(layer, nn.ReLU):
+                count -= 1
+                yield x
+
+    def _prepared(self, x: Tensor) -> Tensor:
+        return ((x.expand(-1, 3, -1, -1) + 1) / 2 - self.mean) / self.deviation

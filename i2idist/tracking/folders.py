@@ -6,12 +6,16 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter
 
 from i2idist import storage
 from i2idist.errors import SourceError
+from i2idist.tensors import WeightsName
 from i2idist.tracking.fetch import DIGEST, download, location_of
 from i2idist.tracking.place import connect, experiment_id, mlflow_errors, tracking_uri
 from i2idist.tracking.registry import check_model_name, create_version, pin_version, version_with
@@ -90,16 +94,27 @@ def fetch_folder(pinned: str, cache: Path, *, uri: str | None = None) -> str:
     return str(kept)
 
 
-def fetch_weights(model_uri: str, cache: Path, *, uri: str | None = None) -> tuple[str, bytes]:
-    """The weights of anything of ours in the registry: a translator, a classifier, an extractor.
+class Fetched(NamedTuple):
+    """Weights from the registry.
+
+    Attributes:
+        version: `models:/NAME/VERSION`.
+        data: the bytes of the safetensors file.
+        card: what the JSON file beside it says.
+    """
+
+    version: str
+    data: bytes
+    card: Mapping[str, Any]
+
+
+def fetch_weights(model_uri: str, cache: Path, *, uri: str | None = None) -> Fetched:
+    """The weights of anything of ours in the registry: a translator, a generator, a classifier, an extractor.
 
     Args:
         model_uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
         cache: where fetched folders are kept.
         uri: the tracking server or database, see `tracking_uri`.
-
-    Returns:
-        `models:/NAME/VERSION`, and the bytes of the safetensors file.
 
     Raises:
         ConfigError: the URI names no model.
@@ -108,12 +123,21 @@ def fetch_weights(model_uri: str, cache: Path, *, uri: str | None = None) -> tup
     """
     pinned = pinned_uri(model_uri, uri=uri)
     folder = Path(fetch_folder(pinned, cache, uri=uri))
-    cards = [json.loads(path.read_bytes()) | {"folder": path.parent} for path in sorted(folder.rglob("*.json"))]
-    found = next((card for card in cards if {"weights", "weights_sha256"} <= card.keys()), None)
+    own, found = next(_cards(folder), (folder, None))
     if found is None:
         raise SourceError(f"{pinned} holds no weights of i2idist.")
-    path = Path(found["folder"], found["weights"])
+    path = own / found["weights"]
     data = path.read_bytes() if path.exists() else b""
     if hashlib.sha256(data).hexdigest() != found["weights_sha256"]:
         raise SourceError(f"{path}, fetched from {pinned}, is damaged or missing: remove its folder and try again.")
-    return pinned, data
+    return Fetched(pinned, data, found)
+
+
+def _cards(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """JSON files that name a weight file beside them and its digest, each with its folder."""
+    named = TypeAdapter(WeightsName)
+    for path in sorted(folder.rglob("*.json")):
+        with suppress(ValueError, RecursionError, KeyError, TypeError):  # some other JSON
+            card = json.loads(path.read_bytes())
+            if "weights_sha256" in card and named.validate_python(card["weights"]):
+                yield path.parent, card

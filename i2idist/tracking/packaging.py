@@ -23,6 +23,7 @@ from PIL import Image
 import i2idist
 from i2idist import storage
 from i2idist.errors import ConfigError
+from i2idist.methods import load_method
 from i2idist.model import FILE_NAME, ModelCard, read_card
 
 FOLDER = "model"
@@ -54,8 +55,8 @@ def write_mlflow_model(folder: Path, model_url: str, description: Model) -> Path
         mlflow_model=description,
         python_model=str(_CODE),
         artifacts={FOLDER: str(own)},
-        signature=signature(),
-        input_example=([{"image": example_image(card)}], {"num_samples": 1, "seed": 0}),
+        signature=signature(load_method(card.method).generates),
+        input_example=(_example(card), {"num_samples": 1, "seed": 0}),
         pip_requirements=[f"i2idist=={i2idist.__version__}", f"mlflow=={importlib.metadata.version('mlflow')}"],
     )
     _forget_places(description, folder / "mlflow")
@@ -79,8 +80,13 @@ def package_sha256() -> str:
     return digest.hexdigest()
 
 
-def signature() -> ModelSignature:
-    """What a served model takes and gives."""
+def _example(card: ModelCard) -> list[dict[str, str]]:
+    """A row that the model takes; one of a generator says nothing."""
+    return [{"image": ""}] if load_method(card.method).generates else [{"image": example_image(card)}]
+
+
+def signature(generates: bool = False) -> ModelSignature:
+    """What a served model takes and gives: a generator, which takes params alone, a column that it doesn't look at."""
     params = [
         ParamSpec("num_samples", DataType.long, 1),
         ParamSpec("seed", DataType.long, 0),
@@ -88,7 +94,7 @@ def signature() -> ModelSignature:
         ParamSpec("style_from", DataType.string, None),
     ]
     return ModelSignature(
-        inputs=Schema([ColSpec(DataType.string, "image")]),
+        inputs=Schema([ColSpec(DataType.string, "image", required=not generates)]),
         outputs=Schema([ColSpec(Array(DataType.string), "images")]),
         params=ParamSchema(params),
     )

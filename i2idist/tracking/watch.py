@@ -8,6 +8,7 @@ from typing import Any
 
 from i2idist.data.batches import Batch
 from i2idist.errors import I2IError
+from i2idist.tracking.evolution import Evolution, is_moment
 from i2idist.tracking.run import Tracker
 from i2idist.train.loop import Watcher
 from i2idist.train.trainer import Trainer
@@ -18,9 +19,17 @@ _LOG = logging.getLogger("i2idist")
 class TrackingWatcher(Watcher):
     """Draws pictures when training gives it a look, and keeps the undelivered journal in checkpoints."""
 
-    def __init__(self, tracker: Tracker, inputs: Callable[[], Batch], seed: int) -> None:
-        """Track with `tracker`; pictures show the first inputs of what `inputs` reads, with codes keyed by `seed`."""
-        self._tracker = tracker
+    def __init__(self, tracker: Tracker, inputs: Callable[[], Batch], training: Callable[[], Batch], seed: int) -> None:
+        """Track with `tracker`.
+
+        Args:
+            tracker: takes the pictures.
+            inputs: reads what pictures of a translator show.
+            training: reads the images among which those nearest to a generator's are looked for.
+            seed: keys the codes.
+        """
+        self._tracker, self._training, self._seed = tracker, training, seed
+        self._evolution = Evolution()
         self._pictures: Any = None
         if tracker.pictures:
             from i2idist.tracking.pictures import Pictures  # brings matplotlib
@@ -28,22 +37,24 @@ class TrackingWatcher(Watcher):
             self._pictures = Pictures(inputs, seed)
 
     def state(self) -> Mapping[str, Any]:
-        """The undelivered journal."""
-        return {"tracking": self._tracker.state()}
+        """The undelivered journal, and what a strip of a generator's evolution shows so far."""
+        return {"tracking": self._tracker.state(), "evolution": self._evolution.state()}
 
     def restore(self, rest: Mapping[str, Any], images: int) -> None:
         """Take the undelivered journal over."""
         self._tracker.restore(rest.get("tracking"), images)
+        self._evolution.restore(rest.get("evolution", []))
+
+    def wants(self, trainer: Trainer) -> bool:
+        """Whether a generator's evolution has a moment now."""
+        return self._pictures is not None and trainer.method.generates and is_moment(trainer.steps)
 
     def look(self, trainer: Trainer, final: bool) -> None:
-        """Draw the fixed inputs' translations and the attention to them; in the end, the way between two codes."""
+        """Draw what the method makes of the fixed inputs, or codes; in the end, the way between two codes."""
         if self._pictures is None:
             return
         try:
-            if final:
-                drawn = {"interpolation": self._pictures.interpolation(trainer)}
-            else:
-                drawn = {"translations": self._pictures.grid(trainer), "attention": self._pictures.attention(trainer)}
+            drawn = self._drawn(trainer, final)
         except I2IError as error:  # images that can't be shown, or read, are no reason to stop training
             _LOG.warning("No pictures for MLflow: %s", error)
             self._pictures = None
@@ -51,3 +62,15 @@ class TrackingWatcher(Watcher):
         for key, picture in drawn.items():
             if picture is not None:
                 self._tracker.picture(key, picture, trainer.images)
+
+    def _drawn(self, trainer: Trainer, final: bool) -> dict[str, Any]:
+        if trainer.method.generates:
+            from i2idist.tracking.samples import Samples
+
+            samples = Samples(trainer, self._seed)
+            if final:
+                return {"interpolation": samples.interpolation(), "nearest": samples.nearest(self._training())}
+            return {"samples": samples.grid(), "evolution": samples.evolution(self._evolution)}
+        if final:
+            return {"interpolation": self._pictures.interpolation(trainer)}
+        return {"translations": self._pictures.grid(trainer), "attention": self._pictures.attention(trainer)}

@@ -8,6 +8,7 @@ identity.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,20 @@ import torch.distributed as dist
 from torch import Tensor
 
 _BUCKET_BYTES = 64 * 2**20
+_spent_s = 0.0
+
+
+def communication_s() -> float:
+    """Seconds that this process has spent in reductions over workers; on CUDA in starting them, since they go on."""
+    return _spent_s
+
+
+def _reduce(tensor: Tensor, group: dist.ProcessGroup | None, operation: Any = dist.ReduceOp.SUM) -> None:
+    """Reduce `tensor` over the ranks, in place."""
+    global _spent_s
+    begun = time.perf_counter()
+    dist.all_reduce(tensor, operation, group=group)
+    _spent_s += time.perf_counter() - begun
 
 
 class _Sum(torch.autograd.Function):
@@ -25,7 +40,7 @@ class _Sum(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
         ctx.group = group
         total = x.detach().clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total, group=group)
+        _reduce(total, group)
         return total
 
     @staticmethod
@@ -83,7 +98,7 @@ class Comm:
         if self.world_size == 1:
             return torch.logsumexp(x, 0) - math.log(len(x))
         largest = x.detach().max().clone()
-        dist.all_reduce(largest, dist.ReduceOp.MAX, group=self._group)
+        _reduce(largest, self._group, dist.ReduceOp.MAX)
         total = self.sum((x - largest).exp().sum())
         return largest + total.log() - math.log(sum(self._lengths(len(x))))
 
@@ -98,14 +113,14 @@ class Comm:
         if self.world_size == 1:
             return flag
         total = torch.tensor(int(flag), device=self._device)
-        dist.all_reduce(total, dist.ReduceOp.MAX, group=self._group)
+        _reduce(total, self._group, dist.ReduceOp.MAX)
         return bool(total.item())
 
     def total(self, x: Tensor) -> Tensor:
         """Elementwise sum of every rank's `x`, outside autograd."""
         if self.world_size > 1:
             x = x.detach().clone()
-            dist.all_reduce(x, group=self._group)
+            _reduce(x, self._group)
         return x
 
     def gather_objects(self, value: Any) -> list[Any]:
@@ -155,7 +170,7 @@ class Comm:
         flags[self.rank] = 0.0 if mine else 1.0
         for bucket in _buckets([flags, *gradients]):
             flat = torch.cat([t.reshape(-1) for t in bucket])
-            dist.all_reduce(flat, group=self._group)
+            _reduce(flat, self._group)
             for tensor, part in zip(bucket, torch.split(flat, [t.numel() for t in bucket]), strict=True):
                 tensor.copy_(part.view(tensor.shape))
         return [rank for rank, flag in enumerate(flags.tolist()) if flag]
@@ -163,7 +178,7 @@ class Comm:
     def _lengths(self, length: int) -> list[int]:
         lengths = torch.zeros(self.world_size, dtype=torch.int64, device=self._device)
         lengths[self.rank] = length
-        dist.all_reduce(lengths, group=self._group)
+        _reduce(lengths, self._group)
         return [int(n) for n in lengths.tolist()]
 
 

@@ -75,10 +75,15 @@ class Watcher:
     def restore(self, rest: Mapping[str, Any], images: int) -> None:
         """Training goes on at `images`, from a checkpoint of which this is `rest`."""
 
+    def wants(self, trainer: Trainer) -> bool:
+        """Whether it wants a look after this step, besides those that it is given."""
+        return False
+
     def look(self, trainer: Trainer, final: bool) -> None:
         """Look at the training, and change nothing of it.
 
-        At its start, every `preview_every_images`, after a validation, before a checkpoint, and `final`ly.
+        At its start, every `preview_every_images`, after a validation, before a checkpoint, `final`ly, and when it
+        `wants` to.
         """
 
 
@@ -168,7 +173,7 @@ def _run(
         loop.step(stream)
         if _crossed(before, loop.trainer.images, training.log_every_images):
             loop.log(start, started)
-        if _crossed(before, loop.trainer.images, training.preview_every_images):
+        if _crossed(before, loop.trainer.images, training.preview_every_images) or loop.is_wanted():
             loop.look()
         if validation and _crossed(before, loop.trainer.images, training.validate_every_images):
             if loop.validate(validation()):
@@ -363,6 +368,10 @@ class _Loop:
         self._tell("left" if stopped == "left" else "done", **asdict(outcome))
         return outcome
 
+    def is_wanted(self) -> bool:
+        """Whether the watcher, which is on rank 0, wants a look."""
+        return self._comm.rank == 0 and self._watcher.wants(self.trainer)
+
     def look(self, final: bool = False) -> None:
         """Let the watcher look, at each number of images once, and in the end in any case."""
         if self._comm.rank == 0 and (final or self._looked_images != self.trainer.images):
@@ -399,11 +408,11 @@ def validate(trainer: Trainer, batches: Iterator[Batch], comm: Comm, seed: int) 
     Each batch is evaluated whole on one worker, so that values are the same on any number of workers.
 
     Returns:
-        Means over samples, by `player/term`, the same on every rank.
+        Means over the samples that a term speaks of, by `player/term`, the same on every rank.
     """
     method, training = trainer.method, trainer.training
     device = next(method.parameters()).device
-    rows: list[tuple[int, int, dict[str, float]]] = []
+    rows: list[tuple[int, dict[str, tuple[int, float]]]] = []
     with as_saved(trainer):
         for batch in batches:
             batch = batch.to(device, parameter_dtype(training), memory_format(training))
@@ -416,9 +425,8 @@ def validate(trainer: Trainer, batches: Iterator[Batch], comm: Comm, seed: int) 
                 global_batch=len(batch),
             )
             terms = method.validation_terms(step)
-            rows.append((int(batch.positions[0]), len(batch), {n: float(v.double().mean()) for n, v in terms.items()}))
+            found = {n: (v.numel() if v.dim() else len(batch), float(v.double().mean())) for n, v in terms.items()}
+            rows.append((int(batch.positions[0]), found))
     everyone = sorted((row for rows in comm.gather_objects(rows) for row in rows), key=lambda row: row[0])
-    total = sum(count for _, count, _ in everyone)
-    if not total:
-        return {}
-    return {name: sum(count * values[name] for _, count, values in everyone) / total for name in everyone[0][2]}
+    names = {name: [row[name] for _, row in everyone if name in row] for _, row in everyone for name in row}
+    return {n: sum(count * mean for count, mean in each) / sum(count for count, _ in each) for n, each in names.items()}

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,8 +22,8 @@ from PIL import features
 from i2idist import model, storage
 from i2idist.errors import ConfigError, DataError
 from i2idist.method import Domain
-from i2idist.model import ModelCard, Translator
-from i2idist.translate.inputs import Inputs, find_inputs
+from i2idist.model import PIPE, ModelCard, Translator
+from i2idist.translate.inputs import Inputs, find_inputs, samples
 
 FORMAT = 1
 """Raised whenever the same job would give other bytes."""
@@ -38,7 +38,8 @@ class Options:
     Attributes:
         num_samples: codes for each image.
         seed: of the codes, which are keyed by (seed, sample, place in the split).
-        target: the domain or label to translate to, one of the model's; None: its first.
+        target: the domain or label to translate to, one of the model's; None: its first. Of a generator, the label of
+            all samples; None: all labels in turn.
         size: (height, width) that images are resized to; `trained`: the model's; `stored`: each keeps its own.
         batch_size: images, and outputs, that are computed at once.
         threads: threads of each worker. One by default: then neither cores nor workers change the bits.
@@ -69,10 +70,14 @@ class Options:
 
     def resolved(self, translator: Translator) -> Options:
         """A copy in which device and target stand for what they mean here, and with this model."""
-        device = self.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        return dataclasses.replace(self, device=device, target=self.target or translator.targets[0])
+        usual = None if translator.method.generates else translator.targets[0]
+        return dataclasses.replace(self, device=self.resolved_device(), target=self.target or usual)
+
+    def resolved_device(self) -> Literal["cpu", "cuda"]:
+        """The device that `auto` stands for here."""
+        if self.device != "auto":
+            return self.device
+        return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @dataclass(frozen=True)
@@ -120,8 +125,13 @@ class Job:
 
     @property
     def source(self) -> Domain:
-        """The domain that is translated from."""
+        """The domain that is translated from; of several that are fused, their images side by side."""
         return self.model.card.domains.route(self.options.target)[0]
+
+    @property
+    def sources(self) -> tuple[Domain, ...]:
+        """The domains that are translated from."""
+        return self.model.card.domains.sources(self.options.target)
 
     @property
     def target(self) -> Domain:
@@ -130,8 +140,8 @@ class Job:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """(height, width) that images are resized to; None: each keeps its own."""
-        if self.options.size == "stored":
+        """(height, width) that images are resized to; None: each keeps its own, or there are none."""
+        if self.options.size == "stored" or self.inputs.are_codes:
             return None
         return (self.source.height, self.source.width) if self.options.size == "trained" else self.options.size
 
@@ -221,6 +231,20 @@ def make_job(
     return job
 
 
+def make_sample_job(model_uri: str, num: int, out_url: str, options: Options) -> Job:
+    """A job without images: so many samples of a generator.
+
+    Raises:
+        ConfigError: the model translates, or model and options don't fit each other.
+        SourceError: there is no such model.
+        StorageError: storage can't be reached.
+    """
+    found, translator = pin_model(model_uri)
+    options = options.resolved(translator)
+    translator.sample(1, seed=options.seed, target=options.target)
+    return Job(found, samples(num, translator.targets), options, absolute(out_url), 0)
+
+
 def _try_out(translator: Translator, job: Job) -> None:
     """Let what can't work be refused before anything is written."""
     height, width = job.size or (job.source.height, job.source.width)
@@ -236,6 +260,8 @@ def pin_model(uri: str) -> tuple[Model, Translator]:
         SourceError: there is no such model.
         StorageError: storage can't be reached.
     """
+    if PIPE in uri:
+        return _pin_chain(uri.split(PIPE))
     if uri.startswith(("models:/", "runs:/")):
         from i2idist.tracking.registry import resolve
 
@@ -246,6 +272,15 @@ def pin_model(uri: str) -> tuple[Model, Translator]:
     url = absolute(uri)
     translator = model.load(url)
     return Model(url, url.rsplit("/", 1)[-1], None, _run_id(translator.card.lineage), translator.card), translator
+
+
+def _pin_chain(uris: Sequence[str]) -> tuple[Model, Translator]:
+    from i2idist.chained import chained
+
+    found = [pin_model(uri) for uri in uris]
+    translator = chained([each for _, each in found])
+    names = [f"{one.name}-v{one.version}" if one.version else one.name for one, _ in found]
+    return Model(PIPE.join(one.uri for one, _ in found), "-then-".join(names), None, None, translator.card), translator
 
 
 def _run_id(lineage: Mapping[str, Any]) -> str | None:

@@ -36,7 +36,8 @@ class Ledger:
 
     def _begin(self, catalog: Catalog) -> None:
         inputs, model = self._job.inputs, self._job.model
-        catalog.record_dataset(inputs.url, inputs.name, inputs.digest, inputs.role, inputs.counts)
+        if not inputs.are_codes:
+            catalog.record_dataset(inputs.url, inputs.name, inputs.digest, inputs.role, inputs.counts)
         number = catalog.start_translation(
             self._job.digest,
             model.uri,

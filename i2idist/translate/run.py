@@ -26,7 +26,7 @@ from i2idist.data.generated import resolve
 from i2idist.data.source import PATIENCE_S
 from i2idist.errors import ConfigError, DataError
 from i2idist.translate.finish import error_lines, error_rows, finish, to_bytes
-from i2idist.translate.job import ERRORS_FILE, JOB_FILE, SUCCESS_FILE, Job, Options, make_job
+from i2idist.translate.job import ERRORS_FILE, JOB_FILE, SUCCESS_FILE, Job, Options, make_job, make_sample_job
 from i2idist.translate.ledger import recorded
 from i2idist.translate.pool import check_workers, work_off
 from i2idist.translate.shard import STAGES, Done, ShardTranslator, too_many
@@ -131,10 +131,9 @@ def translate(
         RunError: workers died too often.
         StorageError: storage can't be reached.
     """
-    check_workers(launcher, workers)
     options = options or Options()
-    _check_device(options, launcher)
-    begun, clock = time.time(), time.monotonic()
+    _check(options, launcher, workers)
+    begun = time.time(), time.monotonic()
     job = make_job(
         model_uri,
         resolve(dataset_url),
@@ -145,6 +144,57 @@ def translate(
         max_errors=max_errors,
     )
     say(f"Translating {job.inputs.total:,} images by {job.model.label} into {job.url}")
+    return _done(job, begun, launcher, workers, on_progress, say)
+
+
+def sample(
+    model_uri: str,
+    num: int,
+    out_url: str,
+    options: Options | None = None,
+    *,
+    launcher: Literal["ray", "local"] = "ray",
+    workers: int | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    say: Callable[[str], None] = lambda message: None,
+) -> Result:
+    """Let a generator make a dataset of images, in `OUT/<model>-<job digest>`; labelled where it has labels.
+
+    The work items are ranges of places in the stream of codes; all else is as with `translate`, for which also see the
+    arguments.
+
+    Args:
+        model_uri: a model that generates.
+        num: how many images.
+        out_url: the folder for job folders.
+        options: seed, target, batch size, threads and device.
+        launcher: `ray` or `local`.
+        workers: actors.
+        on_progress: called now and then.
+        say: told what a person waits for.
+
+    Raises:
+        ConfigError: the model translates, or options don't fit it.
+        RunError: workers died too often.
+        StorageError: storage can't be reached.
+    """
+    options = options or Options()
+    _check(options, launcher, workers)
+    begun = time.time(), time.monotonic()
+    job = make_sample_job(model_uri, num, out_url, options)
+    say(f"Making {num:,} images by {job.model.label} in {job.url}")
+    return _done(job, begun, launcher, workers, on_progress, say)
+
+
+def _done(
+    job: Job,
+    begun: tuple[float, float],
+    launcher: str,
+    workers: int | None,
+    on_progress: Callable[[Progress], None],
+    say: Callable[[str], None],
+) -> Result:
+    """Do a job that began at a time, by the clock of the world and by that of this process."""
     storage.write_bytes(job.file(JOB_FILE), to_bytes(job.describe()))
     tally = _Tally(job, on_progress)
     found = work_off(
@@ -152,8 +202,8 @@ def translate(
         job.inputs.items,
         launcher=launcher,
         workers=workers,
-        threads=options.threads,
-        gpu=options.device == "cuda",
+        threads=job.options.threads,
+        gpu=job.options.device == "cuda",
         report=tally.report,
         say=say,
     )
@@ -163,8 +213,13 @@ def translate(
             ledger.done(done)
         results = sorted(tally.results, key=lambda done: done.item)
         with storage.patience(PATIENCE_S):
-            digest = finish(job, results, begun)
-    return _summary(job, results, digest, time.monotonic() - clock)
+            digest = finish(job, results, begun[0])
+    return _summary(job, results, digest, time.monotonic() - begun[1])
+
+
+def _check(options: Options, launcher: str, workers: int | None) -> None:
+    check_workers(launcher, workers)
+    _check_device(options, launcher)
 
 
 def _check_device(options: Options, launcher: str) -> None:

@@ -1,7 +1,7 @@
 """One work item: a shard of images becomes a shard of translations.
 
 ```
-SPLIT/POOL-00000.tar          the translations, `KEY-CODE.png`, and the labels of their inputs
+SPLIT/POOL-00000.tar          the translations, `KEY-CODE.png`, and the labels of their inputs; samples, `KEY.png`
 SPLIT/POOL-00000.errors.json  the inputs that couldn't be translated, where there are any
 SPLIT/POOL-00000.json         the index with the tar's digest, written last: without it the shard isn't finished
 ```
@@ -29,10 +29,11 @@ from i2idist.data.images import Array, Format, encode
 from i2idist.data.pool_writer import Prepared, ShardWriter, source_of
 from i2idist.data.shards import Label, ShardIndex, hash_file, parse_index, to_json
 from i2idist.data.source import PATIENCE_S
-from i2idist.data.transforms import resize, to_pixels, to_unit
+from i2idist.data.transforms import to_pixels, to_unit
 from i2idist.errors import DataError, I2IError, SampleError, ShardError, SizeError
+from i2idist.method import Method
 from i2idist.translate.forward import Forward
-from i2idist.translate.inputs import InputReader, Item
+from i2idist.translate.inputs import CodeReader, InputReader, Item, resized
 from i2idist.translate.job import SUCCESS_FILE, Job
 
 Report = Callable[[int], None]
@@ -119,7 +120,7 @@ class ShardTranslator:
         """
         self._job, self._options = job, job.options
         self._forward_images = Forward(job)
-        self._reader = InputReader(job.inputs, job.source.channels)
+        self._reader = reader_of(job, self._forward_images.method)
         self._threads = ThreadPoolExecutor(job.options.threads, "i2idist-images")
         self._seconds: dict[str, float] = {}
 
@@ -200,7 +201,7 @@ class ShardTranslator:
             return error
         if pixels is None:
             return None
-        return to_unit(pixels if self._job.size is None else resize(pixels, self._job.size))
+        return to_unit(resized(pixels, self._job.size, self._job.sources))
 
     def _translate(self, item: Item, group: Sequence[_Input], writer: ShardWriter, errors: Errors) -> None:
         """Translate images of one size and append the outputs."""
@@ -219,7 +220,8 @@ class ShardTranslator:
             for one in itertools.compress(group, finite.tolist()):
                 key, label = self._reader.key(item, one.row), self._reader.label(item, one.row)
                 for code in range(outputs.shape[1]):
-                    self._append(writer, f"{key}-{code}", label, next(files))
+                    name = key if self._job.inputs.are_codes else f"{key}-{code}"
+                    self._append(writer, name, label, next(files))
 
     def _forward(self, item: Item, group: Sequence[_Input]) -> Tensor:
         """(N, K, C, H, W) float in [-1, 1] on the CPU."""
@@ -263,6 +265,13 @@ class ShardTranslator:
         begun = time.perf_counter()
         yield
         self._seconds[stage] += time.perf_counter() - begun
+
+
+def reader_of(job: Job, method: Method) -> InputReader:
+    """What reads a job's images, or stands for those of a generator."""
+    if job.inputs.are_codes:
+        return CodeReader(job.inputs, method, job.options.target)
+    return InputReader(job.inputs, job.source.channels)
 
 
 def too_many(job: Job) -> str:

@@ -62,20 +62,6 @@ def test_methods_lists_all_with_options_and_defaults(capsys):
     assert "Did you mean 'cyclegan'" in err
 
 
-def test_doctor_checks_this_machine(capsys, monkeypatch, tmp_path):
-    monkeypatch.setenv("I2IDIST_RUNS", str(tmp_path / "runs"))
-    out, _, code = run(capsys, "doctor", "--json")
-    found = json.loads(out)
-    states = {check["name"]: check["state"] for check in found["checks"]}
-    assert code == (0 if found["ok"] else 1)
-    assert states["torch"] == states["ray"] == states["runs"] == "ok"
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("I2IDIST_RUNS", str(tmp_path / "file" / "runs"))
-    out, _, code = run(capsys, "doctor")
-    assert code == 1
-    assert "failed" in out
-
-
 def test_the_package_trains_as_a_function_and_holds_the_loop():
     code = (
         "import i2idist\nassert callable(i2idist.train)\n"

@@ -27,6 +27,8 @@ class RayHead:
         write_secret(self.token_file, self.token)
         ports = {name: free_port() for name in ("port", "dashboard-port", "dashboard-agent-listen-port")}
         ports |= {name: free_port() for name in ("ray-client-server-port", "dashboard-agent-grpc-port")}
+        ports["metrics-export-port"] = free_port()
+        self.metrics = f"http://127.0.0.2:{ports['metrics-export-port']}/metrics"
         self.address = f"http://127.0.0.1:{ports['dashboard-port']}"
         # Ray takes 127.0.0.1 as "this host" and would go by the host's own address; 127.0.0.2 stays on loopback.
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
@@ -48,6 +50,7 @@ class RayHead:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(clone),
             "RAY_AUTH_MODE": "token",
+            "RAY_metrics_report_interval_ms": "500",
             "RAY_AUTH_TOKEN_PATH": str(self.token_file),
             "GLOO_SOCKET_IFNAME": "lo",
             "OMP_NUM_THREADS": "1",

@@ -87,3 +87,21 @@ def test_log_records_become_lines(tmp_path):
     logger.removeHandler(handler)
     file.close()
     assert read(str(tmp_path / "log.txt"))[0].endswith("WARNING i2idist.test_journal: storage refused x")
+
+
+def test_log_records_become_json_with_run_job_and_rank(tmp_path, monkeypatch):
+    monkeypatch.setenv("I2IDIST_LOGS", "json")
+    file = LineFile(str(tmp_path / "log.txt"))
+    logger = logging.getLogger("i2idist.test_journal")
+    handler = LogHandler(file, {"run": "x", "job": "train-x-1", "rank": 1})
+    logger.addHandler(handler)
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        logger.exception("storage refused %s", "x")
+    logger.removeHandler(handler)
+    file.close()
+    (line,) = map(json.loads, read(str(tmp_path / "log.txt")))
+    assert (line["run"], line["job"], line["rank"]) == ("x", "train-x-1", 1)
+    assert (line["level"], line["logger"], line["message"]) == ("ERROR", logger.name, "storage refused x")
+    assert line["traceback"].endswith("ValueError: two\nlines") and line["time"] > 1.7e9

@@ -73,7 +73,7 @@ def test_a_run_is_pinned_to_its_newest_checkpoint_whose_method_state_is_read(tmp
     ("uri", "message"),
     [
         ("absent.safetensors", "there is no file"),
-        ("absent", "'absent' is no safetensors file, no checkpoint, and no run"),
+        ("absent", "'absent' is no safetensors file, no saved model, no checkpoint, and no run"),
     ],
 )
 def test_absent_sources_are_named(tmp_path, uri, message):

@@ -21,6 +21,8 @@ LOGITS = torch.tensor([[[[0.0, LN3]]], [[[-LN3, -LN3]]]], dtype=torch.float64)
         (adversarial.least_squares_fake, [LN3**2 / 2, LN3**2]),
         (adversarial.wasserstein_real, [-LN3 / 2, LN3]),
         (adversarial.wasserstein_fake, [LN3 / 2, -LN3]),
+        (adversarial.hinge_real, [1 / 2, 1 + LN3]),
+        (adversarial.hinge_fake, [(2 + LN3) / 2, 0.0]),
     ],
 )
 def test_by_hand(loss, want):

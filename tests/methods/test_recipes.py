@@ -2,7 +2,8 @@
 
 import re
 import shlex
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from i2idist.data.pack import pack
 from i2idist.data.reader import Reader
 from i2idist.data.settings import choose_domains
 from i2idist.experiment import method_class, read_experiment
+from i2idist.method import Described
 from i2idist.methods import METHODS
 from i2idist.recipe import parse_overrides, recipes
 
@@ -33,6 +35,7 @@ CELEBA = (
 LABELS = {
     "celeba": CELEBA,
     "color": "black blue brown green grey orange pink purple red white yellow",
+    "class-folders": "bedroom bridge church classroom conference dining kitchen living restaurant tower",
     "artworks": "cezanne monet photo ukiyoe vangogh",
     "trainA-trainB-classes": "flat-black flat-red txt-red",
     "morph": "male old african european hispanic asian",
@@ -42,8 +45,17 @@ LABELS = {
 """The labels that published datasets have in a layout. Those of digits are digits."""
 ATTRIBUTES = ("celeba", "morph")
 UNPAIRED = ("trainA-trainB", "trainA-trainB-classes", "mnist-svhn", "mnist-usps", "morph-gender", "morph-ethnicity")
-ROLES = {"side-by-side": "paired", "rgb-d": "multimodal"}
-GREY = {"rgb-d": ("depth",), "mnist": ("image",), "usps": ("image",), "mnist-svhn": ("a",), "mnist-usps": ("a", "b")}
+ROOMS = {"rgb": 3, "depth": 1, "segmentation": 1}
+MODALITIES = {
+    "rgb-d": {"rgb": 3, "depth": 1},
+    "scenenet-frames": ROOMS,
+    "sun-rgbd": ROOMS,
+    "freiburg-forest": ROOMS | {"nir": 1},
+    "flowers-opponents": {"theta1": 1, "theta2": 1, "theta3": 3},
+}
+"""The channels of a layout's modalities."""
+ROLES = {"side-by-side": "paired", "folder": "images"} | dict.fromkeys(MODALITIES, "multimodal")
+GREY = {"mnist": ("image",), "usps": ("image",), "mnist-svhn": ("a",), "mnist-usps": ("a", "b")}
 
 
 def manifest(role, channels, label_kind, labels, size=None):
@@ -63,7 +75,7 @@ def generated(url):
     """What a generated dataset's manifest says, without making more than a sample of each kind."""
     name, parameters = parse(url)
     generator = GENERATED[name]
-    few = generator.samples(replace(parameters, train=1, val=0, test=0))
+    few = generator.samples(replace(parameters, train=2, val=0, test=0))
     channels = {d: np.atleast_3d(image).shape[2] for sample in few for d, image in sample.images.items()}
     labels = generator.labels(parameters)
     size = parameters.size
@@ -84,8 +96,8 @@ def published(name):
     options = packing(name)
     layout = options["layout"]
     role = ROLES.get(layout, "unpaired" if layout in UNPAIRED else "labelled")
-    domains = {"labelled": ("image",), "multimodal": ("rgb", "depth")}.get(role, ("a", "b"))
-    channels = dict.fromkeys(domains, 3) | dict.fromkeys(GREY.get(layout, ()), 1)
+    domains = ("image",) if role in ("labelled", "images") else ("a", "b")
+    channels = MODALITIES.get(layout, dict.fromkeys(domains, 3) | dict.fromkeys(GREY.get(layout, ()), 1))
     digits = "0 1 2 3 4 5 6 7 8 9" if "mnist" in layout or layout in ("svhn", "usps") else ""
     labels = LABELS.get(layout, digits).split()
     if options["labels"]:
@@ -95,15 +107,44 @@ def published(name):
     return manifest(role, channels, "attributes" if layout in ATTRIBUTES else "class" if labels else "none", labels)
 
 
+SOURCES = {
+    "wgan-gp-shapes": "wgan_gp_shapes_small",
+    "wgan-gp-shapes-shoe": "wgan_gp_shapes_small",
+    "wgan-gp-shapes-bag": "wgan_gp_shapes_small",
+    "wgan-gp-lsun-car": "wgan_gp_bedrooms",
+    "wgan-gp-lsun-bus": "wgan_gp_bedrooms",
+    "wgan-gp-places": "wgan_gp_bedrooms",
+}
+"""The recipes of registered generators that others start from, where they have another name."""
+
+
+def domains_of_recipe(name):
+    """What a recipe's method is told about its data; for few images, so that it is known how many."""
+    experiment = read_experiment(name)
+    found = generated(experiment.data.url) if is_generated(experiment.data.url) else published(name)
+    names = choose_domains(found, method_class(experiment.method).batch_type(experiment.method.config), experiment.data)
+    size = experiment.data.size
+    size = (size, size) if isinstance(size, int) else size
+    return replace(found.domains_for(size, names, experiment.data.label_maps), count=25)
+
+
+def described(uri):
+    """The generator that a recipe's source stands for."""
+    model = uri.removeprefix("models:/").partition("@")[0]
+    name = SOURCES.get(model, model.replace("-", "_"))
+    method = read_experiment(name).method
+    return Described(method=method.name, config=asdict(method.config), domains=domains_of_recipe(name))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_fits_its_data_and_its_networks_can_be_made(name):
     experiment = read_experiment(name)
     method, config = method_class(experiment.method), experiment.method.config
-    found = generated(experiment.data.url) if is_generated(experiment.data.url) else published(name)
-    names = choose_domains(found, method.batch_type(config), experiment.data)
-    size = experiment.data.size
+    if method.generates:
+        registered = {key: s.uri for key, s in experiment.sources.items() if s.uri.startswith("models:/")}
+        config = method.with_sources(config, {key: described(uri) for key, uri in registered.items()})
     with torch.device("meta"):
-        method(config, found.domains_for((size, size) if isinstance(size, int) else size, names))
+        method(config, domains_of_recipe(name))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -134,3 +175,11 @@ def test_winter2summer_translates_train_b_to_train_a_as_its_comment_says(tmp_pat
     batch = next(reader.batches())
     reader.close()
     assert (batch.a.mean().item(), batch.b.mean().item()) == (source, -source)
+
+
+def test_the_gallery_shows_recipes_in_small_pictures():
+    jobs = Path(__file__).parents[2] / "jobs"
+    text = (jobs / "README.md").read_text()
+    shown = re.findall(r"!\[(\w+)\]\(pictures/(\w+)\.png\)", text)
+    assert shown and all(name == picture and name in NAMES and f"| `{name}` |" in text for name, picture in shown)
+    assert all((jobs / "pictures" / f"{picture}.png").stat().st_size < 100_000 for _, picture in shown)

@@ -6,11 +6,14 @@ from i2idist import extractors, launch, load
 from i2idist.data.generated import resolve
 from i2idist.data.manifest import load_manifest
 from i2idist.evaluate.classifiers import domains_of
-from i2idist.experiment import Resources, read_experiment
+from i2idist.experiment import Resources, method_class, read_experiment
 from i2idist.launch.ray import cluster
+from i2idist.methods.gan import built
+from i2idist.model import save
 from i2idist.recipe import recipes
-from i2idist.tracking.registry import register
-from i2idist.translate import Options, translate
+from i2idist.tracking.registry import promote, register
+from i2idist.translate import Options, sample, translate
+from tests.methods.test_recipes import described
 
 SMALL = [name for name in recipes() if name.endswith("_small") or name == "segan_digits"]
 STEPS = 3
@@ -24,6 +27,14 @@ def mlflow(tmp_path_factory):
         patch.setenv("MLFLOW_TRACKING_URI", uri)
         with cluster(Resources(num_workers=2, threads_per_worker=1), print):
             yield uri
+
+
+def register_generator(uri, folder):
+    """A generator under the name that a recipe starts from."""
+    name, place, what = uri.removeprefix("models:/").partition("@")[0], str(folder / "source"), described(uri)
+    save(place, built(what), method_name=what.method, domains=what.domains)
+    register(place, name)
+    promote(name)
 
 
 def register_extractor(uri, config, folder):
@@ -48,14 +59,20 @@ def test_it_trains_on_two_workers_registers_and_translates(recipe, mlflow, tmp_p
         "resources.num_workers": 2,
         "resources.threads_per_worker": 1,
     }
-    for source in experiment.sources.values():
-        register_extractor(source.uri, experiment.method.config, tmp_path)
+    for source in dict.fromkeys(source.uri for source in experiment.sources.values()):
+        if method_class(experiment.method).generates:
+            register_generator(source, tmp_path)
+        else:
+            register_extractor(source, experiment.method.config, tmp_path)
     result = launch.train(recipe, overrides=few, run="few", root=root)
     assert result.stopped == "done" and result.images >= few["train.total_images"]
     launch.export("few", str(tmp_path / "model"), root=root)
     version = register(str(tmp_path / "model"), recipe.replace("_", "-"), uri=mlflow)
     model = f"models:/{recipe.replace('_', '-')}/{version}"
     translator = load(model)
+    if translator.method.generates:
+        assert sample(model, 5, str(tmp_path / "out")).outputs == 5
+        return
     samples = 2 if translator.card.code_dim else 1
     for target in translator.targets:
         options = Options(num_samples=samples, target=target)

@@ -2,7 +2,15 @@ import pytest
 import torch
 from torch import nn
 
-from i2idist.nn.norm import AffineInstanceNorm, CodeNorm, CrossReplicaBatchNorm, InstanceNorm, evaluating
+from i2idist.nn.norm import (
+    AffineInstanceNorm,
+    ClassBatchNorm,
+    CodeNorm,
+    CrossReplicaBatchNorm,
+    InstanceNorm,
+    LayerNorm,
+    evaluating,
+)
 from i2idist.nn.resnet import ReflectConv
 
 
@@ -137,3 +145,23 @@ def test_affine_instance_norm_tracks_the_samples_of_unequal_workers_alike():
         norm(x[mine])
         torch.testing.assert_close(norm.running_mean, whole.running_mean)
         torch.testing.assert_close(norm.running_var, whole.running_var)
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_class_batch_norm_shares_statistics_and_has_scales_of_its_own(world_size):
+    x, norm = images(), ClassBatchNorm(3, 2).double()
+    norm.world_size = world_size
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([[1.0, 2.0, 3.0], [-1.0, 0.5, 0.0]]))
+        norm.bias.copy_(torch.tensor([[0.0, 1.0, 0.0], [2.0, 0.0, -1.0]]))
+    classes = torch.tensor([0, 1, 1, 0])
+    want = by_hand(x, (0, 2, 3)) * norm.weight[classes, :, None, None] + norm.bias[classes, :, None, None]
+    torch.testing.assert_close(norm(x, torch.eye(2)[classes]), want)
+    assert [key for key in norm.state_dict()] == ["weight", "bias", "running_mean", "running_var"]
+
+
+def test_layer_norm_is_over_each_sample_with_scales_by_channel():
+    x, norm = images(), LayerNorm(3).double()
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    torch.testing.assert_close(norm(x), by_hand(x, (1, 2, 3)) * norm.weight[:, None, None])

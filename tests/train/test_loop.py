@@ -191,3 +191,22 @@ def test_validation_is_the_same_on_any_number_of_workers(pool):
     values = [pool.run(_validate_everywhere, world_size) for world_size in (1, 2, 3, 4)]
     assert values[0].keys() == {"critic/critic", "maps/fit", "maps/scalar", "maps/pull"}
     assert values == values[:1] * 4
+
+
+class _Partial(toy.Toy):
+    """Its validation speaks of the samples whose first pixel is positive, in some batches of none."""
+
+    def validation_terms(self, step):
+        x = step.batch.a.flatten(1)[:, 0]
+        return {"some/value": x[x > 0]} if (x > 0).any() else {}
+
+
+def test_a_validation_term_may_speak_of_some_samples(tmp_path):
+    trainer = Trainer(
+        _Partial(toy.Config(), DOMAINS), Training(total_images=8, batch_size=4), seed=0, comm=Comm.alone()
+    )
+    every = [next(_batches(i)) for i in range(5)]
+    values = torch.cat([batch.a.flatten(1)[:, 0] for batch in every])
+    assert 0 < (values > 0).sum() < len(values)
+    found = validate(trainer, iter(every), Comm.alone(), seed=0)
+    assert found == {"some/value": pytest.approx(float(values[values > 0].double().mean()), rel=1e-6)}
