@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cluster.local.hosts import Cluster, default_folder
+from cluster.local.cluster import Cluster, default_folder
 from i2idist.errors import I2IError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)

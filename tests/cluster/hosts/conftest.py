@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from cluster.local.hosts import Cluster
+from cluster.local.cluster import Cluster
 from i2idist import launch
 from i2idist.data.pack import Sample, pack
 from tests.cluster.hosts.support import BATCH, CHECKPOINT_EVERY, RUNS, TOTAL, Run, Training, complete

@@ -65,7 +65,7 @@ def test_nobody_is_let_in_without_a_password(cluster):
 def test_nothing_secret_is_in_command_lines_or_plans(cluster):
     import psutil
 
-    keys = [cluster.folder / name for name in ("ray_token", "mlflow/key")]
+    keys = [cluster.folder / name for name in ("ray_token", "mlflow/flask-key")]
     secrets = [path.read_text().strip() for path in keys]
     secrets.append((cluster.folder / "postgres" / "pgpass").read_text().strip().rsplit(":", 1)[1])
     secrets.append((cluster.folder / "mlflow" / "credentials").read_text().split("password = ")[1].strip())

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.local.hosts import Cluster
+from cluster.local.cluster import Cluster
 from cluster.local.network import Network, free_subnet
 from i2idist.errors import ServiceError
 from services.supervise import read_record

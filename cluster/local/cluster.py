@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import services
-from cluster.local import host as hosts
+from cluster.local.host import DASHBOARD_PORT, environment, exec_command, first_process, prepare
 from cluster.local.network import free_subnet
 from cluster.local.plan import HEAD, Driver, Host, Plan, Unit, forget, locked, read_plan, read_units, write_plan
 from cluster.local.supervisor import end_units
@@ -103,7 +103,7 @@ class Cluster:
                 plan.hosts.setdefault(name, Host(_FIRST_HOST + number, 0 if name == HEAD else cpus))
             for name, each in plan.hosts.items():
                 plan.network.attach(name, each.number)
-                hosts.prepare(self.folder, plan, name, given)
+                prepare(self.folder, plan, name, given)
             write_plan(self.folder, plan)
             self._supervise()
         self.wait(timeout_s=timeout_s, say=say)
@@ -200,7 +200,7 @@ class Cluster:
 
     def in_ray(self) -> set[str] | None:
         """Addresses of the nodes that the head counts as alive; None where it doesn't answer."""
-        connection = http.client.HTTPConnection(self.plan().address(HEAD), hosts.DASHBOARD_PORT, timeout=5)
+        connection = http.client.HTTPConnection(self.plan().address(HEAD), DASHBOARD_PORT, timeout=5)
         try:
             token = (self.folder / "ray_token").read_text()
             connection.request("GET", "/api/v0/nodes?limit=1000", headers={"Authorization": f"Bearer {token}"})
@@ -257,7 +257,7 @@ class Cluster:
             "I2IDIST_CATALOG": f"{database}/catalog?passfile={passfile}",
             "I2IDIST_STUDIES": f"{database}/optuna?passfile={passfile}",
             "I2IDIST_RUNS": f"s3://{BUCKET}/runs",
-            "RAY_API_SERVER_ADDRESS": f"http://{plan.address(HEAD)}:{hosts.DASHBOARD_PORT}",
+            "RAY_API_SERVER_ADDRESS": f"http://{plan.address(HEAD)}:{DASHBOARD_PORT}",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.folder / "ray_token"),
         }
@@ -268,8 +268,8 @@ class Cluster:
         """Run a command inside a host; options are those of `subprocess.run`."""
         plan = self.plan()
         plan.host(name)
-        line = hosts.exec_command(name, read_units(self.folder).get(name), list(command))
-        return subprocess.run(line, env=hosts.environment(self.folder, plan, name), **options)
+        line = exec_command(name, read_units(self.folder).get(name), list(command))
+        return subprocess.run(line, env=environment(self.folder, plan, name), **options)
 
     def add(self, *, cpus: int = 1, timeout_s: float = 60.0, say: Say = print) -> str:
         """Add a host; its name."""
@@ -302,7 +302,7 @@ class Cluster:
 
         Ray drains it for `RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S`, 30 s by default. It stays off until `start`.
         """
-        inside = hosts.first_process(self.unit(name))
+        inside = first_process(self.unit(name))
         if inside is None:
             raise ServiceError(f"The host '{name}' doesn't run.")
         self._set(name, again=False)
