@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo platform-demo test test-all test-faults test-gpu lint bench lock
+.PHONY: help setup demo platform-demo test test-all test-faults test-cluster test-gpu lint bench lock
 
 help:
 	@echo "make demo      train on handwritten digits and look at the translations (some minutes)"
@@ -19,6 +19,7 @@ help:
 	@echo "make test      the tests that must pass"
 	@echo "make test-all  the slow ones as well"
 	@echo "make test-faults  kill object store, MLflow and Postgres under trainings; OUTAGE_S=60: for so many seconds"
+	@echo "make test-cluster  kill workers, hosts, wires, services and drivers under trainings on three hosts; needs root"
 	@echo "make test-gpu  what needs CUDA"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     measure against the reference implementations; writes tests/benchmarks/RESULTS.md"
@@ -49,11 +50,15 @@ test: $(STAMP)
 	$(PYTEST) -n 2 --dist loadfile -m "not slow and not gpu" --ignore=tests/benchmarks
 
 test-all: $(STAMP)
-	$(PYTEST) -m "not gpu" --ignore=tests/benchmarks
+	$(PYTEST) -m "not gpu and not cluster" --ignore=tests/benchmarks
 
 OUTAGE_S ?= 5
 test-faults: $(STAMP)
 	I2IDIST_OUTAGE_S=$(OUTAGE_S) $(PYTEST) -m fault tests/faults
+
+test-cluster: export OMP_NUM_THREADS = 1
+test-cluster: $(STAMP)
+	$(PYTEST) -m cluster tests/cluster
 
 test-gpu: $(STAMP)
 	$(PYTEST) -m gpu -v

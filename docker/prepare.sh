@@ -16,6 +16,10 @@ if [ "$(id -u)" -eq 0 ]; then
   echo "Run this as the user whom the containers shall run as, not as root: Postgres refuses root." >&2
   exit 1
 fi
+if ! command -v openssl > /dev/null; then
+  echo "openssl isn't installed, which makes a certificate." >&2
+  exit 1
+fi
 mkdir -p "$1/secrets" "$1/data/s3" "$1/data/postgres"
 folder=$(cd "$1" && pwd)
 
@@ -69,6 +73,21 @@ keep s3.json << EOF
   $(identity reader '"Read", "List"')
 ]}
 EOF
+
+# What S3 serves by gRPC takes new keys from whoever reaches it. It asks for a certificate that this authority signed,
+# whose key is thrown away: nobody gets in.
+certificate() {
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 36500 -subj "/CN=$1" \
+    -keyout "$folder/secrets/.$1.key" -out "$folder/secrets/.$1.crt" 2> /dev/null
+}
+if [ ! -e "$folder/secrets/s3_authority.crt" ]; then
+  certificate s3_control
+  certificate s3_authority
+  rm "$folder/secrets/.s3_authority.key"
+  for name in s3_control.key s3_control.crt s3_authority.crt; do
+    mv "$folder/secrets/.$name" "$folder/secrets/$name"
+  done
+fi
 
 postgres=$(password postgres_password)
 keep pgpass << EOF

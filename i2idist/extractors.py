@@ -33,6 +33,7 @@ from i2idist.method import Domain
 from i2idist.metrics.classifier import distorted
 from i2idist.nn.extractor import SemanticClassifier, SemanticExtractor
 from i2idist.randomness import key_of, permutation, sample_keys
+from i2idist.tensors import WeightsName
 
 FORMAT_VERSION = 1
 FILE_NAME = "extractor.json"
@@ -94,7 +95,7 @@ class ExtractorCard:
     seed: int
     accuracy: float
     table: tuple[Row, ...]
-    weights: str
+    weights: WeightsName
     weights_sha256: str
 
     def settings(self) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from i2idist.data.batches import Batch, Labelled, Paired, Unpaired
-from i2idist.errors import SizeError
+from i2idist.data.batches import Batch, Labelled, Multimodal, Paired, Unpaired
+from i2idist.errors import ConfigError, SizeError, nearest
 from i2idist.randomness import Noise, bernoulli, key_of, normal, permutation, sample_keys, uniform
 
 Terms = Mapping[str, Tensor]
@@ -54,12 +54,17 @@ class Comm(Protocol):
 
 @dataclass(frozen=True)
 class Domain:
-    """One set of images: its name, channels, and the height and width (pixels) that training sees."""
+    """One set of images: its name, channels, and the height and width (pixels) that training sees.
+
+    Where images are label maps, they have one channel of 8 bits, whose levels number the `classes`; levels beyond are
+    unlabelled.
+    """
 
     name: str
     channels: int
     height: int
     width: int
+    classes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,9 @@ class Domains:
     """What a method is told about its data.
 
     Paired and unpaired data have exactly two domains, source `a` and target `b`. Labelled data has one, and labels.
+    Multimodal data has any number, and a translation is named by its path: `depth->segmentation`; from several images
+    of a sample, `rgb+depth->segmentation`, whose channels are one another's neighbours; through others,
+    `depth->rgb->segmentation`.
 
     Attributes:
         images: the domains.
@@ -91,11 +99,64 @@ class Domains:
     def route(self, target: str | None = None) -> tuple[Domain, Domain]:
         """The domains that a translation to `target` leads from and to; None: the first target.
 
-        From a to b, or back where the target is a. Labelled images stay in their one domain.
+        From a to b, or back where the target is a. Labelled images stay in their one domain. A path says itself where
+        it leads from; else one of several domains is reached from the first other.
+
+        Raises:
+            ConfigError: a path, or one of several domains, that isn't known.
         """
+        hops = self._hops(target)
+        return _joined(hops[0]), hops[-1][0]
+
+    def sources(self, target: str | None = None) -> tuple[Domain, ...]:
+        """The domains of which a translation to `target` takes an image each; otherwise as `route`."""
+        return self._hops(target)[0]
+
+    def _hops(self, target: str | None) -> tuple[tuple[Domain, ...], ...]:
         if len(self.images) == 1:
-            return self.a, self.a
-        return (self.b, self.a) if target == "a" else (self.a, self.b)
+            return (self.images, self.images)
+        if target is not None and (ARROW in target or len(self.images) > 2):
+            return self.path(target)
+        return ((self.b,), (self.a,)) if target == "a" else ((self.a,), (self.b,))
+
+    def path(self, target: str) -> tuple[tuple[Domain, ...], ...]:
+        """The domains of a path's hops: those that it leads from together, those between, the one that it leads to.
+
+        Raises:
+            ConfigError: an unknown domain, one named twice in a hop, or several where there can be one alone.
+        """
+        names = [hop.split(PLUS) for hop in target.split(ARROW)]
+        hops = tuple(tuple(map(self.named, hop)) for hop in names)
+        if len(hops) == 1:
+            hops = ((self.b if hops[0][0] == self.a else self.a,), *hops)
+        if any(len(set(hop)) < len(hop) for hop in hops) or any(len(hop) > 1 for hop in hops[1:]):
+            raise ConfigError(f"target is '{target}': write FROM{ARROW}TO, or FROM{PLUS}FROM{ARROW}TO.")
+        return hops
+
+    def named(self, name: str) -> Domain:
+        """The domain called `name`.
+
+        Raises:
+            ConfigError: there is none; names the nearest.
+        """
+        for domain in self.images:
+            if domain.name == name:
+                return domain
+        raise ConfigError(f"There is no domain '{name}'.{nearest(name, [domain.name for domain in self.images])}")
+
+
+ARROW, PLUS = "->", "+"
+"""In a path: lead to; together with."""
+
+
+def _joined(domains: tuple[Domain, ...]) -> Domain:
+    """Images of several domains with their channels side by side."""
+    if len(domains) == 1:
+        return domains[0]
+    channels = sum(domain.channels for domain in domains)
+    return dataclasses.replace(
+        domains[0], name=PLUS.join(domain.name for domain in domains), channels=channels, classes=None
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,12 +192,13 @@ class Adam:
 class Schedule:
     """A factor on the learning rate, by progress through training.
 
-    Constant until `hold` (a fraction of `total_images`), then linear to `final` at the end; or, with
-    `halve_every_images`, a factor of one half each time so many images have been seen.
+    Constant until `hold` (a fraction of `total_images`), then linear to `final` at the end, or `final` at once where
+    it isn't `linear`; or, with `halve_every_images`, a factor of one half each time so many images have been seen.
     """
 
     hold: float = 1.0
     final: float = 0.0
+    linear: bool = True
     halve_every_images: int | None = None
 
     def factor(self, images: int, total_images: int) -> float:
@@ -144,6 +206,8 @@ class Schedule:
         if self.halve_every_images:
             return float(0.5 ** (images // self.halve_every_images))
         progress = images / total_images
+        if not self.linear:
+            return self.final if progress >= self.hold else 1.0
         if progress <= self.hold or self.hold >= 1.0:
             return 1.0
         return 1.0 + (self.final - 1.0) * min(1.0, (progress - self.hold) / (1.0 - self.hold))
@@ -246,6 +310,12 @@ class Step:
         assert isinstance(self.batch, Labelled), "the method's batch_type is Labelled"
         return self.batch
 
+    @property
+    def multimodal(self) -> Multimodal:
+        """The batch of a method that trains on several modalities."""
+        assert isinstance(self.batch, Multimodal), "the method's batch_type is Multimodal"
+        return self.batch
+
     def share(self, **tensors: Tensor) -> None:
         """Hand tensors to later updates of this step, detached, as `step.shared.NAME`."""
         self.keep(**{name: tensor.detach() for name, tensor in tensors.items()})
@@ -268,7 +338,7 @@ class Step:
 
     @property
     def _dtype(self) -> torch.dtype:
-        dtype: torch.dtype = next(t.dtype for t in vars(self.batch).values() if t.is_floating_point())
+        dtype: torch.dtype = next(t.dtype for t in self.batch.tensors() if t.is_floating_point())
         return dtype
 
     def normal(self, purpose: str, *shape: int, per_sample: int = 1) -> Tensor:
@@ -310,8 +380,9 @@ class Method(nn.Module):
             alone.
         generates: whether it makes images from codes alone: it has `sample`, and no `translate`.
         classifies: whether `classify` reads the classes of images.
-        targets: what `translate` translates to, the usual one first: domains, or the labels of labelled data; the
-            labels that `sample` takes, none where it takes none.
+        targets: what `translate` translates to, the usual one first: domains, the labels of labelled data, or paths
+            between the domains of multimodal data; the labels that `sample` takes, none where it takes none.
+        domains: the modalities, of methods that train on multimodal batches.
     """
 
     Config: ClassVar[type[Any]]
@@ -323,6 +394,7 @@ class Method(nn.Module):
     size_multiple: int = 1
     code_dim: int = 0
     config: Any
+    domains: Domains
 
     @classmethod
     def build(cls, config: Any, domains: Domains, sources: Mapping[str, Mapping[str, Tensor]] | None = None) -> Method:

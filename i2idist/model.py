@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pydantic
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -30,9 +29,12 @@ from i2idist.errors import ConfigError, SourceError, nearest
 from i2idist.method import Described, Domains, Method
 from i2idist.methods import load_method
 from i2idist.randomness import key_of, normal, sample_keys
+from i2idist.tensors import WeightsName, parse_tensors
 
 FORMAT_VERSION = 1
 FILE_NAME = "model.json"
+PIPE = "|"
+"""Between models that are chained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,7 @@ class ModelCard(Described):
 
     format_version: int
     code_dim: int
-    weights: str
+    weights: WeightsName
     weights_sha256: str
     lineage: dict[str, Any] = field(default_factory=dict)
 
@@ -334,7 +336,8 @@ def load(url: str) -> Translator:
 
     Args:
         url: the folder, at any storage URL; or `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `runs:/ID/PATH`, of the
-            MLflow that MLFLOW_TRACKING_URI names, or of `mlflow.db` beside local runs.
+            MLflow that MLFLOW_TRACKING_URI names, or of `mlflow.db` beside local runs; several, to be chained, with
+            `|` between.
 
     Raises:
         SourceError: there is no model, or it is damaged, or of another format version.
@@ -342,14 +345,17 @@ def load(url: str) -> Translator:
         StorageError: storage can't be reached.
         TrackingError: MLflow can't be reached.
     """
+    if PIPE in url:
+        from i2idist.chained import chained
+
+        return chained([load(part) for part in url.split(PIPE)])
     if url.startswith(("models:/", "runs:/")):
         from i2idist.tracking.registry import resolve
 
         url = resolve(url).folder_url
     card = read_card(url)
     cls = load_method(card.method)
-    with torch.random.fork_rng(devices=[]):
-        method = cls.build(_config(cls, card, url), card.domains)
+    method = _built(cls, card, url)
     if method.code_dim != card.code_dim:
         raise SourceError(
             f"{url} was saved with code_dim {card.code_dim}, but its config gives {method.code_dim}: "
@@ -357,6 +363,17 @@ def load(url: str) -> Translator:
         )
     _load_weights(method, _read_weights(url, card), url)
     return Translator(card, method)
+
+
+def _built(cls: type[Method], card: ModelCard, url: str) -> Method:
+    config = _config(cls, card, url)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return cls.build(config, card.domains)
+    except (IndexError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise SourceError(
+            f"{url}: no {card.method} can be made of what {FILE_NAME} says ({type(error).__name__}: {error})."
+        ) from error
 
 
 def read_card(url: str) -> ModelCard:
@@ -375,7 +392,7 @@ def read_card(url: str) -> ModelCard:
         if version != FORMAT_VERSION:
             raise SourceError(f"{where} has format version {version}; this i2idist reads {FORMAT_VERSION}.")
         return pydantic.TypeAdapter(ModelCard).validate_python(values)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SourceError(f"{where} is damaged: {error}") from error
 
 
@@ -405,7 +422,7 @@ def _read_weights(url: str, card: ModelCard) -> dict[str, Tensor]:
     digest = hashlib.sha256(data).hexdigest()
     if digest != card.weights_sha256:
         raise SourceError(f"{where} is damaged: expected SHA-256 {card.weights_sha256}, found {digest}. Save it again.")
-    return safetensors.torch.load(data)
+    return parse_tensors(data, where)
 
 
 def _load_weights(method: Method, weights: Mapping[str, Tensor], url: str) -> None:

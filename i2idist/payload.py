@@ -28,6 +28,9 @@ MAX_PIXELS = 1 << 22
 MAX_OUTPUT_PIXELS = 1 << 24
 """Of all translations that one request asks for."""
 
+SEPARATOR = "|"
+"""Between the images of one sample that are fused: base64 has no such sign."""
+
 _MAX_TEXT = 64 * 2**20
 _BATCH_PIXELS = 1 << 20
 _BATCH = 64
@@ -81,6 +84,23 @@ def _check_header(data: bytes, where: str) -> None:
         raise SampleError(
             f"{where} is {height}x{width} pixels; up to {MAX_PIXELS} (2048x2048) are translated. Scale it down."
         )
+
+
+def _decode_input(text: object, domains: Sequence[Domain], where: str) -> Tensor:
+    """An image, or one of each of several domains in a string, joined by `|`: (C, H, W), their channels side by side.
+
+    Raises:
+        SampleError: as `decode_image`; or another number of images, or of different sizes.
+    """
+    if len(domains) == 1 or not isinstance(text, str):
+        return decode_image(text, domains[0], where)
+    texts, names = text.split(SEPARATOR), [domain.name for domain in domains]
+    if len(texts) != len(domains):
+        raise SampleError(f"{where} holds {len(texts)} images: send those of {', '.join(names)}, joined by '|'.")
+    images = [decode_image(*both, f"{where}, {both[1].name},") for both in zip(texts, domains, strict=True)]
+    if len({image.shape[1:] for image in images}) > 1:
+        raise SampleError(f"{where} holds images of {', '.join(names)} that differ in size: send them in one size.")
+    return torch.cat(images)
 
 
 def encode_image(image: Tensor, where: str) -> str:
@@ -152,7 +172,7 @@ def translate_images(
 
     Args:
         translator: the model.
-        images: base64 of PNG or JPEG files.
+        images: base64 of PNG or JPEG files; where a target fuses several images of a sample, those joined by `|`.
         num_samples: codes for each image, keyed by `seed` and the image's place in the list.
         seed: of the codes.
         target: the domain or label to translate to; None: the model's first.
@@ -165,8 +185,8 @@ def translate_images(
         SampleError: an image that can't be used; says which one, and why.
         ConfigError: options that the model doesn't take, or more output than a request may ask for.
     """
-    source, _ = translator.card.domains.route(target)
-    inputs = [decode_image(text, source, f"Image {n}") for n, text in enumerate(images)]
+    sources = translator.card.domains.sources(target)
+    inputs = [_decode_input(text, sources, f"Image {n}") for n, text in enumerate(images)]
     if not inputs:
         raise ConfigError("There are no images to translate: send at least one.")
     wanted = num_samples * sum(x.shape[1] * x.shape[2] for x in inputs)

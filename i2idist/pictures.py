@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from i2idist.data.modalities import class_colors
 from i2idist.errors import ConfigError
 
 _LEGIBLE_PIXELS = 72
@@ -33,6 +34,21 @@ def to_picture(image: Tensor) -> Image.Image:
         raise ConfigError(f"A picture shows images of 1 or 3 channels, not {image.shape[0]}: select channels first.")
     levels = ((image.detach().float() + 1.0) * 127.5).round().clamp(0, 255).to("cpu", torch.uint8)
     return Image.fromarray(levels.expand(3, -1, -1).permute(1, 2, 0).numpy())
+
+
+def label_colors(images: Tensor, classes: int) -> Tensor:
+    """Label maps in colours, see `class_colors`.
+
+    Args:
+        images: (N, 1, H, W) float in [-1, 1], levels of 255 numbering the classes; levels beyond are white.
+        classes: their number.
+
+    Returns:
+        (N, 3, H, W) float in [-1, 1].
+    """
+    palette = torch.from_numpy(class_colors(classes)).to(images.device).float() / 127.5 - 1
+    levels = ((images[:, 0].float() + 1) * 127.5).round().long().clamp_max(classes)
+    return palette[levels].permute(0, 3, 1, 2)
 
 
 def _enlarged(image: Tensor) -> Image.Image:

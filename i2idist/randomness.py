@@ -132,6 +132,10 @@ class Noise:
         self._draws += 1
         return _mix(self._keys + self._draws)
 
+    def of(self, samples: Tensor) -> Noise:
+        """A new stream for some of the samples, (M,) indices, in their order."""
+        return Noise(self._keys[samples])
+
     def bernoulli(self, p: float, shape: tuple[int, ...]) -> Tensor:
         """(N, *shape) bool, True with probability `p`."""
         return bernoulli(self._next(), p, shape)

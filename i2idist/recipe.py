@@ -1,7 +1,8 @@
 """Recipes: YAML files that describe runs, found by name or path, and the overrides laid over them.
 
 YAML as read here is narrower than YAML 1.1: only `true` and `false` are booleans, `1e-4` is a number, there are no
-dates and no octal or sexagesimal numbers, and a key that is given twice is an error.
+dates and no octal or sexagesimal numbers, and a key that is given twice is an error. So are tags, which make other
+values than those, and aliases, by which a short text becomes a value that nothing can walk through.
 """
 
 from __future__ import annotations
@@ -27,14 +28,33 @@ _SCALARS = {
 }
 
 
+_DIGITS = 64
+LARGEST = 1 << 20
+"""Characters of a YAML text; a longer one is refused unread."""
+
+
 class Dumper(yaml.SafeDumper):
     """Writes what `parse_yaml` reads back equal: text that would be read as a number is quoted."""
 
+    def ignore_aliases(self, data: Any) -> bool:
+        """A value that occurs twice is written twice."""
+        return True
+
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader with the narrower scalars above, refusing doubled keys."""
+    """The safe loader with the narrower scalars above, refusing tags, aliases and doubled keys."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        problem = f"the tag {event.tag} isn't read" if getattr(event, "tag", None) is not None else None
+        if isinstance(event, yaml.events.AliasEvent):
+            problem = "aliases aren't read: write it out"
+        if problem:
+            mark: Any = event.start_mark
+            raise yaml.composer.ComposerError(None, None, problem, mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
@@ -51,6 +71,8 @@ class _Loader(yaml.SafeLoader):
 
 
 def _decimal(loader: _Loader, node: yaml.ScalarNode) -> int:
+    if len(node.value) > _DIGITS:
+        raise yaml.constructor.ConstructorError(None, None, f"a number of over {_DIGITS} digits", node.start_mark)
     return int(node.value.replace("_", ""), 16 if node.value.startswith("0x") else 10)
 
 
@@ -68,12 +90,16 @@ def parse_yaml(text: str, where: str) -> Any:
         where: its file or option, for messages.
 
     Raises:
-        ConfigError: it is no YAML, or holds a key twice.
+        ConfigError: it is no YAML as read here, holds a key twice, or is too long or too deep.
     """
+    if len(text) > LARGEST:
+        raise ConfigError(f"{where} is {len(text)} characters long; YAML of up to {LARGEST} is read.")
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{where} is not valid YAML: {_problem(error)}") from error
+    except RecursionError as error:  # brackets by the thousand
+        raise ConfigError(f"{where} can't be read: {error}.") from error
 
 
 def _problem(error: yaml.YAMLError) -> str:
@@ -130,10 +156,18 @@ def read_mapping(name_or_path: str, what: str, known: Mapping[str, Path], keys: 
     where = str(known[name_or_path]) if is_name else name_or_path
     if not storage.exists(where):
         raise ConfigError(f"There is no {what} file {where}: give the name of a {what}, or the path of a YAML file.")
-    raw = parse_yaml(storage.read_bytes(where).decode(), where)
+    raw = parse_yaml(_text(where), where)
     if not isinstance(raw, dict):
         raise ConfigError(f"{where} holds no mapping: a {what} has the keys {keys}")
     return raw, where
+
+
+def _text(where: str) -> str:
+    data = storage.read_bytes(where, 0, 4 * LARGEST + 1)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{where} is no UTF-8 text: {error}.") from error
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:

@@ -36,6 +36,13 @@ def up(
     port: Annotated[
         list[str] | None, typer.Option(help="NAME=NUMBER, of s3, postgres, mlflow, ray, optuna. Default: as before.")
     ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="This machine's IPv4 address on which other hosts reach them; all ask for keys or a password there. "
+            "Default: as before, else 127.0.0.1."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Start object store, Postgres, MLflow, Ray and the search dashboard; does nothing for those that run."""
@@ -45,7 +52,7 @@ def up(
         if not as_json:
             console.print(f"{service.name} at {service.url}, after {time.monotonic() - began:.0f} s", highlight=False)
 
-    services = platform.up(folder, dict(map(_port, port or [])), say)
+    services = platform.up(folder, dict(map(_port, port or [])), say, host=host)
     if as_json:
         typer.echo(json.dumps({name: service.url for name, service in services.items()}))
         return

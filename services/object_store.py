@@ -1,4 +1,4 @@
-"""An S3 object store: SeaweedFS, on loopback, with keys of its own.
+"""An S3 object store: SeaweedFS with keys of its own. Its inner servers, which ask for none, stay on loopback.
 
 The folder holds `credentials` (mode 0600, in the form of `~/.aws/credentials`), `s3.json` (mode 0600, the same keys for
 the server), and `data/`. The profile `default` reads, writes and lists; `admin` makes and deletes buckets, and `reader`
@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from i2idist.errors import ServiceError
+from services.certificate import write_certificate
+from services.hosts import LOOPBACK
 from services.supervise import Service, answers, claimed, write_secret
 
 REGION = "us-east-1"
@@ -37,6 +39,7 @@ def start(
     folder: Path | str,
     port: int | None = None,
     *,
+    host: str | None = None,
     buckets: Sequence[str] = ("data",),
     volume_size_mb: int = 1024,
     timeout_s: float = 60.0,
@@ -46,6 +49,7 @@ def start(
     Args:
         folder: where it keeps data, keys and log.
         port: for S3; None: as at the last start, else a free one.
+        host: this machine's IPv4 address on which S3 is reached; None: as at the last start, else loopback.
         buckets: names, of at least three letters.
         volume_size_mb: how large its files grow before it begins others.
         timeout_s: how long it may take to answer.
@@ -53,21 +57,21 @@ def start(
     Raises:
         ServiceError: it isn't installed, the disk is nearly full, it ended, or didn't answer in time.
     """
-    with claimed(_NAME, folder) as claim:
+    with claimed(_NAME, folder, host) as claim:
         _check_disk(claim.folder)
         ports = claim.ports(_PORTS, port)
         _write_keys(claim.folder)
         pid, started = claim.run(
-            _command(claim.folder, ports, volume_size_mb),
-            ready=lambda: _ready(ports),
+            _command(claim.folder, claim.host, ports, volume_size_mb),
+            ready=lambda: _ready(claim.host, ports),
             timeout_s=timeout_s,
             settings={"volume_size_mb": volume_size_mb},
             # It begins seven files a bucket otherwise, and stops at `-volume.max`.
-            environment={"WEED_MASTER_VOLUME_GROWTH_COPY_1": "2"},
+            environment={"WEED_MASTER_VOLUME_GROWTH_COPY_1": "2", **_closed_control(claim.folder)},
             # Asked to end, it first waits 10 s, and then for connections; what it has answered survives a kill.
             stop_signal=signal.SIGKILL,
         )
-        url = f"http://127.0.0.1:{ports['s3']}"
+        url = f"http://{claim.host}:{ports['s3']}"
         found = {
             "AWS_ENDPOINT_URL": url,
             "AWS_DEFAULT_REGION": REGION,
@@ -127,7 +131,17 @@ def _identity(folder: Path, name: str) -> dict[str, Any]:
     return {"name": name, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": _ACTIONS[name]}
 
 
-def _command(folder: Path, ports: dict[str, int], volume_size_mb: int) -> list[str]:
+def _closed_control(folder: Path) -> dict[str, str]:
+    """Nobody may call what S3 serves by gRPC, 10,000 ports above: it takes new keys from whoever reaches it.
+
+    It asks for a certificate that the authority signed, and the authority's key was never kept.
+    """
+    certificate, key = write_certificate(folder / "control")
+    authority, _ = write_certificate(folder / "control-authority", keep_key=False)
+    return {"WEED_GRPC_S3_CERT": str(certificate), "WEED_GRPC_S3_KEY": str(key), "WEED_GRPC_CA": str(authority)}
+
+
+def _command(folder: Path, host: str, ports: dict[str, int], volume_size_mb: int) -> list[str]:
     beside = Path(sys.executable).with_name("weed")
     weed = str(beside) if beside.exists() else shutil.which("weed")
     if weed is None:
@@ -140,8 +154,8 @@ def _command(folder: Path, ports: dict[str, int], volume_size_mb: int) -> list[s
         *(f"-volume.port={ports['volume']}", "-volume.max=200", "-filer", f"-filer.port={ports['filer']}"),
         # A share of the disk otherwise, 1 %: of a large one that is gigabytes.
         f"-volume.minFreeSpace={_MIN_FREE_BYTES // 2**20}MiB",
-        *("-s3", f"-s3.port={ports['s3']}", f"-s3.config={folder / 's3.json'}", "-s3.port.iceberg=0"),
-        *("-s3.port.lance=0", "-master.telemetry=false"),
+        *("-s3", f"-s3.ip.bind={host}", f"-s3.port={ports['s3']}", f"-s3.config={folder / 's3.json'}"),
+        *("-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"),
     ]
 
 
@@ -154,10 +168,10 @@ def _check_disk(folder: Path) -> None:
         )
 
 
-def _ready(ports: dict[str, int]) -> bool:
+def _ready(host: str, ports: dict[str, int]) -> bool:
     """S3 answers (it wants a key) and the master, knowing a volume server, assigns places for files."""
-    return answers(f"http://127.0.0.1:{ports['s3']}/", (403,)) and answers(
-        f"http://127.0.0.1:{ports['master']}/dir/assign"
+    return answers(f"http://{host}:{ports['s3']}/", (403,)) and answers(
+        f"http://{LOOPBACK}:{ports['master']}/dir/assign"
     )
 
 

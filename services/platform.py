@@ -19,6 +19,7 @@ import psutil
 
 from i2idist.errors import ServiceError
 from services import object_store, postgres, ray_head, study_dashboard, supervise, tracking_server
+from services.hosts import checked
 from services.processes import find
 from services.supervise import Service
 
@@ -39,7 +40,11 @@ def default_folder() -> Path:
 
 
 def up(
-    folder: Path | str, ports: Mapping[str, int] | None = None, say: Callable[[Service], None] = lambda service: None
+    folder: Path | str,
+    ports: Mapping[str, int] | None = None,
+    say: Callable[[Service], None] = lambda service: None,
+    *,
+    host: str | None = None,
 ) -> dict[str, Service]:
     """Start what doesn't run, side by side where nothing is waited for.
 
@@ -47,6 +52,8 @@ def up(
         folder: of the platform.
         ports: by service, the port that clients use; others stay as they are, or are chosen.
         say: told of each service that answers.
+        host: this machine's IPv4 address on which other hosts reach all but the study dashboard, which asks for no
+            password; None: as at the last start, else loopback.
 
     Returns:
         The services by name.
@@ -57,32 +64,44 @@ def up(
     home, ports = _home(folder), dict(ports or {})
     if unknown := sorted(ports.keys() - set(NAMES)):
         raise ServiceError(f"There is no service '{unknown[0]}': ports are of {', '.join(NAMES)}.")
+    if host is not None:
+        checked(host)
     with ThreadPoolExecutor(len(NAMES)) as pool:
-        s3 = pool.submit(lambda: object_store.start(home / "s3", ports.get("s3"), buckets=(BUCKET,)))
-        pg = pool.submit(lambda: postgres.start(home / "postgres", ports.get("postgres"), databases=_DATABASES))
+        s3 = pool.submit(lambda: object_store.start(home / "s3", ports.get("s3"), host=host, buckets=(BUCKET,)))
+        pg = pool.submit(
+            lambda: postgres.start(home / "postgres", ports.get("postgres"), host=host, databases=_DATABASES)
+        )
         started: dict[str, Future[Service]] = {"s3": s3, "postgres": pg}
-        started["mlflow"] = pool.submit(lambda: _tracking(home, ports.get("mlflow"), s3.result(), pg.result()))
-        started["ray"] = pool.submit(lambda: _ray(home, ports.get("ray"), s3, pg, started["mlflow"]))
+        started["mlflow"] = pool.submit(lambda: _tracking(home, ports.get("mlflow"), host, s3.result(), pg.result()))
+        started["ray"] = pool.submit(lambda: _ray(home, ports.get("ray"), host, s3, pg, started["mlflow"]))
         started["optuna"] = pool.submit(lambda: _dashboard(home, ports.get("optuna"), pg.result()))
         for future in started.values():
             future.add_done_callback(lambda done: None if done.exception() else say(done.result()))
     return {name: started[name].result() for name in NAMES}
 
 
-def _tracking(home: Path, port: int | None, s3: Service, pg: Service) -> Service:
+def _tracking(home: Path, port: int | None, host: str | None, s3: Service, pg: Service) -> Service:
     return tracking_server.start(
         home / "mlflow",
         port,
+        host=host,
         database=postgres.address(pg, "mlflow"),
         artifacts=f"s3://{BUCKET}/mlflow",
         environment=s3.environment,
     )
 
 
-def _ray(home: Path, port: int | None, s3: Future[Service], pg: Future[Service], mlflow: Future[Service]) -> Service:
+def _ray(
+    home: Path,
+    port: int | None,
+    host: str | None,
+    s3: Future[Service],
+    pg: Future[Service],
+    mlflow: Future[Service],
+) -> Service:
     """Jobs find the other services through the head's environment."""
     environment = _records(s3.result(), pg.result(), mlflow.result())
-    return ray_head.start(home / "ray", port, environment=environment)
+    return ray_head.start(home / "ray", port, host=host, environment=environment)
 
 
 def _dashboard(home: Path, port: int | None, pg: Service) -> Service:
@@ -169,7 +188,7 @@ def state(folder: Path | str, name: str) -> State:
     if record is None:
         return State(name, False, None, None, 0, log)
     process = find(record.pid, record.started)
-    url = f"{_URLS[name]}://127.0.0.1:{next(iter(record.ports.values()))}"
+    url = f"{_URLS[name]}://{record.host}:{next(iter(record.ports.values()))}"
     return State(name, process is not None, record.pid, url, _memory(process) if process else 0, log)
 
 

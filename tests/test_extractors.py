@@ -16,6 +16,8 @@ from i2idist.extractors import Layout, Row, smallest_adequate
 from i2idist.launch.runs import resume, train
 from i2idist.tracking.folders import fetch_weights
 from i2idist.train.checkpoint import Checkpoints
+from i2idist.tuning import read_search
+from i2idist.tuning.measured import check_measured
 
 DATA = "generated:textures?size=16&train=96&val=32&test=0&bias=none&label=colour"
 LAYOUT = Layout(width=2, convs=(1, 1))
@@ -204,9 +206,29 @@ def test_a_training_without_its_extractor_is_refused(recipe, tmp_path):
 
 def test_harmed_weights_are_not_taken(registered, tmp_path):
     cache = tmp_path / "fetched"
-    version, data = fetch_weights("models:/colour@candidate", cache)
+    version, data, _ = fetch_weights("models:/colour@candidate", cache)
     assert version == "models:/colour/1"
     (file,) = cache.rglob("*.safetensors")
     file.write_bytes(data[:-1])
     with pytest.raises(SourceError, match="damaged or missing"):
         fetch_weights("models:/colour@candidate", cache)
+
+
+def test_a_search_over_extractors_finds_each_before_it_trains(registered, recipe, tmp_path):
+    choices = ["models:/colour@candidate", "models:/colour@champion"]
+    search = {
+        "recipe": recipe,
+        "set": {"data.url": "generated:textures?size=16&train=12&val=4&test=0"},
+        "objectives": [{"metric": "diversity-udit"}],
+        "space": {"sources.extractor": {"type": "categorical", "choices": choices}},
+        "trials": 2,
+    }
+    path = tmp_path / "search.yaml"
+    path.write_text(yaml.safe_dump(search))
+    root = str(tmp_path / "runs")
+    with pytest.raises(SourceError, match="no alias .champion"):
+        check_measured(read_search(str(path)), root, print)
+    search["space"]["sources.extractor"] |= {"choices": choices[:1], "along": {"method.extractor_dim": [5]}}
+    path.write_text(yaml.safe_dump(search))
+    with pytest.raises(SourceError, match=r"extractor_dim|shape|\(2"):
+        check_measured(read_search(str(path)), root, print)

@@ -12,7 +12,7 @@ MODULES = {
 }
 
 HOMES = {
-    "ray": ("i2idist.launch.ray", "i2idist.launch.actors", "i2idist.launch.head", "i2idist.launch.crew"),
+    "ray": tuple(f"i2idist.launch.{name}" for name in ("ray", "actors", "head", "crew", "leaving")),
     "fsspec": ("i2idist.storage",),
     "s3fs": ("i2idist.storage",),
     "mlflow": ("i2idist.tracking",),

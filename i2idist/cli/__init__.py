@@ -101,5 +101,10 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(args=arguments, prog_name="i2idist")
     except I2IError as error:
-        typer.secho(f"Error: {error}", err=True, fg="red")
+        typer.secho(f"Error: {_printable(str(error))}", err=True, fg="red")
         sys.exit(error.exit_code)
+
+
+def _printable(text: str) -> str:
+    """Text whose control characters are spelt out: a name from elsewhere must not steer the terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)

@@ -83,7 +83,7 @@ def _report_new(url: str, manifest: Manifest, as_json: bool) -> None:
 
 
 def label_names(text: str | None) -> list[str]:
-    """The names in `--labels`."""
+    """Names in an option, between commas."""
     return text.split(",") if text else []
 
 
@@ -97,6 +97,12 @@ def pack(
     ] = None,
     crop: Annotated[
         int | None, typer.Option(min=1, help="Cut a square of so many pixels out of the middle of every image.")
+    ] = None,
+    pairs: Annotated[
+        str | None,
+        typer.Option(
+            help="Training scenes keep rgb and one of these each: depth,segmentation or depth+nir,segmentation."
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="The dataset's name; default: the last part of DEST.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: one a core, at most 8.")] = None,
@@ -127,6 +133,18 @@ def pack(
     usps           usps.bz2, usps.t.bz2
     mnist-svhn     files of both, as two unpaired domains
     mnist-usps     likewise
+    flowers        jpg/image_00001.jpg, imagelabels.mat, setid.mat
+    flowers-10     the same, its ten largest classes
+    flowers-opponents
+                   these as opponent colours
+    freiburg-forest
+                   train/rgb, depth_gray, nir_gray, GT_color, test/...
+    scenenet       train/0/1/photo, depth, instance,
+                   scenenet_rgbd_*.pb, wnid_to_class.txt
+    scenenet-frames
+                   the same, ten frames of each trajectory
+    sun-rgbd       SUNRGBD/..., sunrgbd_training_images.txt,
+                   train13labels/img13labels-000001.png
     morph          morph_2008_nonCommercial.csv and Album2
     morph-gender   the same, as UDIT's biased young and old, with gender
     morph-ethnicity
@@ -135,7 +153,7 @@ def pack(
     from i2idist.data.layouts import read_layout
     from i2idist.data.pack import pack as run
 
-    source = read_layout(src, layout, labels=label_names(labels), crop=crop)
+    source = read_layout(src, layout, labels=label_names(labels), crop=crop, pairs=label_names(pairs))
     with _bar("packing", source.count) as progress:
         manifest = run(
             source.samples,
@@ -233,6 +251,9 @@ def grid(
     split: Annotated[str, typer.Option(help="Which split.")] = "train",
     columns: Annotated[int, typer.Option(min=1, help="Samples a row.")] = 12,
     rows: Annotated[int, typer.Option(min=1, help="Rows of samples.")] = 4,
+    label_map: Annotated[
+        list[str] | None, typer.Option(help="A domain whose levels number the labels: shown in colours.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a contact sheet of a split's first samples."""
@@ -240,7 +261,7 @@ def grid(
     from i2idist.data.manifest import load_manifest
 
     path = out or Path(f"{load_manifest(url).name}-grid.png")
-    save_grid(url, path, split=split, columns=columns, rows=rows)
+    save_grid(url, path, split=split, columns=columns, rows=rows, label_maps=label_map or ())
     typer.echo(json.dumps({"url": url, "picture": str(path)}) if as_json else f"Wrote {path}.")
 
 

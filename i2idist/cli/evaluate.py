@@ -42,7 +42,9 @@ class How:
     domain: Annotated[str | None, typer.Option(help="Of the inputs. Default: the model's source.")] = None
     target: Annotated[
         str | None,
-        typer.Option(help="Translate to this domain (b, or a) or label. Default: the model's first."),
+        typer.Option(
+            help="Translate to this domain (b, or a), label or path (depth->rgb). Default: the model's first."
+        ),
     ] = None
     reference: Annotated[str | None, typer.Option(help="Real images of the target. Default: all of the dataset's.")] = (
         None
@@ -112,7 +114,10 @@ class How:
 
 @takes(How)
 def evaluate(
-    model_uri: Annotated[str, typer.Argument(help="A model's folder, or models:/NAME@ALIAS or models:/NAME/VERSION.")],
+    model_uri: Annotated[
+        str,
+        typer.Argument(help="A model's folder, or models:/NAME@ALIAS or models:/NAME/VERSION; several: chained by |."),
+    ],
     dataset_url: Annotated[str, typer.Argument(help="A packed dataset, generated:NAME, or a folder of images.")],
     how: How,
 ) -> None:

@@ -41,7 +41,10 @@ def translate(
     split: Annotated[str | None, typer.Option(help="One split. Default: all of them.")] = None,
     domain: Annotated[str | None, typer.Option(help="The dataset's domain to read. Default: the model's.")] = None,
     target: Annotated[
-        str | None, typer.Option(help="Translate to this domain (b, or a) or label. Default: the model's first.")
+        str | None,
+        typer.Option(
+            help="Translate to this domain (b, or a), label or path (depth->rgb). Default: the model's first."
+        ),
     ] = None,
     size: Annotated[
         str,

@@ -24,8 +24,9 @@ from i2idist.conformance.training import (
     settings,
     train,
 )
+from i2idist.data.batches import Batch, Images, Multimodal
 from i2idist.errors import CheckpointError, SizeError
-from i2idist.method import Method
+from i2idist.method import Domains, Method
 from i2idist.methods import load_method
 from i2idist.model import labels_of
 from i2idist.randomness import key_of, normal, sample_keys
@@ -175,7 +176,7 @@ def _outputs(method: Method, target: str | None, x: Tensor, code: Tensor | None)
 
 def _neighbours_matter(case: Case, exact: Method, target: str | None) -> list[str]:
     """Whether outputs depend on the rest of their batch, which float64 tells from rounding."""
-    x, code = _inputs(case, exact, range(6))
+    x, code = _inputs(case, exact, range(6), target)
     error = _off_alone(functools.partial(_outputs, exact, target), x.double(), None if code is None else code.double())
     return [] if error <= ALONE_TOLERANCE else [f"translate depends on the batch: off by {error:.2g} in float64"]
 
@@ -187,7 +188,7 @@ def _off_alone(translate: Callable[..., Tensor], x: Tensor, code: Tensor | None)
 
 
 def _translation_problems(case: Case, method: Method, target: str | None) -> list[str]:
-    x, code = _inputs(case, method, range(6))
+    x, code = _inputs(case, method, range(6), target)
     translate = functools.partial(_outputs, method, target)
     before = {n: t.clone() for n, t in method.state_dict().items()}
     y = translate(x, code)
@@ -240,7 +241,8 @@ def _size_problems(case: Case) -> list[str]:
     """Train and translate at the case's size."""
     trainer = _trainer(case, "float32")
     with torch.no_grad():
-        y = _outputs(trainer.method, _targets(trainer.method)[0], *_inputs(case, trainer.method, range(2)))
+        target = _targets(trainer.method)[0]
+        y = _outputs(trainer.method, target, *_inputs(case, trainer.method, range(2), target))
     height, width = case.size
     return [] if y.shape[2:] == case.size else [f"{height}x{width} is translated to {y.shape[2]}x{y.shape[3]}"]
 
@@ -265,14 +267,22 @@ def _trainer(case: Case, precision: str) -> Trainer:
     return trainer
 
 
-def _inputs(case: Case, method: Method, rows: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-    """Images of the first domain and codes, None for a method without; what generates takes the codes alone."""
+def _inputs(case: Case, method: Method, rows: Sequence[int], target: str | None) -> tuple[Tensor, Tensor | None]:
+    """What a translation to `target` starts from, and codes: None for a method without."""
     positions = torch.tensor(rows)
-    batch = make_batch(type(method).batch_type(case.config), case.domains, positions)
-    x = next(t for t in vars(batch).values() if t.is_floating_point()).float()
+    x = _images(case, type(method).batch_type(case.config), positions, target).float()
     if not method.code_dim:
         return x, None
     return x, normal(sample_keys(key_of(SEED, "code"), positions), (method.code_dim,))
+
+
+def _images(case: Case, kind: type[Batch], positions: Tensor, target: str | None) -> Tensor:
+    """What a translation to `target` starts from; channels of several modalities side by side."""
+    if kind is not Multimodal or target is None:
+        return next(t for t in make_batch(kind, case.domains, positions).tensors() if t.is_floating_point())
+    sources = case.domains.path(target)[0]
+    alone = [make_batch(Images, Domains((domain,)), positions) for domain in sources]
+    return torch.cat([batch.x for batch in alone if isinstance(batch, Images)], dim=1)
 
 
 def compare(one: Trace, many: Trace, largest: float, who: str) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from i2idist.data.batches import Batch, Images, Labelled, Paired, SourceLabelled, Unpaired, share
+from i2idist.data.batches import Batch, Images, Labelled, Multimodal, Paired, SourceLabelled, Unpaired, share
 from i2idist.errors import ConfigError
 from i2idist.method import Domain, Domains, Method
 from i2idist.methods import load_method
@@ -35,8 +35,14 @@ class Case:
 
     @property
     def domains(self) -> Domains:
-        """Two domains of coloured images, so that losses which compare them take part; or one, and three labels."""
+        """Two domains of coloured images, so that losses which compare them take part; or one, and three labels.
+
+        Or three modalities: colours, depth, and a label map of three classes.
+        """
         kind = load_method(self.method).batch_type(self.config)
+        if kind is Multimodal:
+            rgb, depth = Domain("rgb", 3, *self.size), Domain("depth", 1, *self.size)
+            return Domains((rgb, depth, Domain("segmentation", 1, *self.size, classes=3)))
         two = issubclass(kind, Paired | Unpaired)
         labels = () if two and kind is not SourceLabelled else ("first", "second", "third")
         return Domains(tuple(Domain(name, 3, *self.size) for name in ("ab" if two else ("image",))), labels)
@@ -65,18 +71,31 @@ def make_batch(kind: type[Batch], domains: Domains, positions: Tensor) -> Batch:
     def images(domain: Domain) -> Tensor:
         keys = sample_keys(key_of(SEED, "image", domain.name), positions)
         coarse = uniform(keys, (domain.channels, 5, 5), torch.float64) * 2 - 1
-        return torch.nn.functional.interpolate(
+        smooth = torch.nn.functional.interpolate(
             coarse, (domain.height, domain.width), mode="bilinear", align_corners=True
         )
+        if domain.classes is None:
+            return smooth
+        return ((smooth + 1) / 2 * domain.classes).floor().clamp_max(domain.classes - 1) / 127.5 - 1
 
     labels = {}
     if issubclass(kind, Labelled | SourceLabelled):
         labels["y"] = words(sample_keys(key_of(SEED, "label"), positions), 1)[:, 0] % len(domains.labels)
+    if issubclass(kind, Multimodal):
+        return _multimodal(tuple(map(images, domains.images)), positions)
     if issubclass(kind, Paired | Unpaired):
         return kind(positions=positions, a=images(domains.a), b=images(domains.b), **labels)
     if issubclass(kind, Images | Labelled):
         return kind(positions=positions, x=images(domains.a), **labels)
     raise ConfigError(f"The conformance suite can't make up batches of {kind.__name__}.")
+
+
+def _multimodal(images: tuple[Tensor, ...], positions: Tensor) -> Multimodal:
+    """Samples have the first modality and one other, in turns."""
+    turn = 1 + positions % (len(images) - 1)
+    present = torch.stack([torch.ones_like(turn) == 1, *(turn == m for m in range(1, len(images)))], dim=1)
+    shown = tuple(x * here[:, None, None, None] for x, here in zip(images, present.T, strict=True))
+    return Multimodal(positions=positions, images=shown, present=present)
 
 
 def batches(case: Case, method: Method, comm: Comm, start: int, batch_size: int) -> Iterator[Batch]:

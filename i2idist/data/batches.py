@@ -7,9 +7,9 @@ every random draw made for a sample, on whatever worker it lands.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from i2idist.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What every batch has: `positions`, (N,) int64. Every field is a tensor with samples first."""
+    """What every batch has: `positions`, (N,) int64. Every field is a tensor, or several, with samples first."""
 
     positions: Tensor
 
@@ -29,7 +29,17 @@ class Batch:
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> Self:
         """The same kind of batch with `fn` applied to every tensor."""
-        return dataclasses.replace(self, **{f.name: fn(getattr(self, f.name)) for f in dataclasses.fields(self)})
+
+        def changed(value: Any) -> Any:
+            return tuple(map(fn, value)) if isinstance(value, tuple) else fn(value)
+
+        return dataclasses.replace(self, **{f.name: changed(getattr(self, f.name)) for f in dataclasses.fields(self)})
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Every tensor, `positions` first."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            yield from value if isinstance(value, tuple) else (value,)
 
     def __getitem__(self, rows: slice) -> Self:
         """The samples of a slice."""
@@ -88,6 +98,19 @@ class Labelled(Batch):
 
     x: Tensor
     y: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Multimodal(Batch):
+    """Images of several modalities, any of which a sample may lack.
+
+    Attributes:
+        images: of each modality, (N, C, H, W) in [-1, 1], all of one height and width; zeros where there is none.
+        present: (N, modalities) bool, which images there are.
+    """
+
+    images: tuple[Tensor, ...]
+    present: Tensor
 
 
 def share(total: int, group_size: int, rank: int, world_size: int) -> range:

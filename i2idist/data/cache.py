@@ -1,23 +1,31 @@
 """A local cache of whole shards, verified, shared by a machine's processes; the least recently used are dropped.
 
 Files are named by their SHA-256, so datasets that share shards share them here too. A file appears by rename when it is
-whole and its hash is right. A file that is dropped while someone reads it stays readable until they close it.
+whole and its hash is right. A file that is dropped while someone reads it stays readable until they close it. On a
+full disk, files are held in memory instead.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import hashlib
+import logging
 import os
+import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from i2idist import storage
 from i2idist.data.shards import hash_file
 from i2idist.errors import ShardError, StorageError
+
+_LOG = logging.getLogger("i2idist")
 
 ABANDONED_S = 3600.0
 """A partial download that nobody has written to for so long is from a process that died."""
@@ -66,23 +74,40 @@ class ShardCache:
         """
         path = self._folder / f"{sha256}.file"
         file = _opened(path)
-        if file is None:
+        if file is not None:
+            return file
+        try:
             with self._lock(sha256[:2]):
-                file = _opened(path) or self._fetch(url, path, sha256, size)
-        return file
+                return _opened(path) or self._fetch(url, path, sha256, size)
+        except (OSError, StorageError) as error:
+            if not _is_full(error):
+                raise
+            _LOG.warning("The disk of %s is full: %s is held in memory. Free some, or set data.cache_dir.", path, url)
+            return _in_memory(url, sha256, size)
 
     def discard(self, sha256: str) -> None:
         """Forget a file that turned out damaged."""
         (self._folder / f"{sha256}.file").unlink(missing_ok=True)
 
     def _fetch(self, url: str, path: Path, sha256: str, size: int) -> BinaryIO:
+        """Fetch and keep a file, on a full disk in place of others that are kept."""
+        try:
+            return self._fetch_once(url, path, sha256, size)
+        except StorageError as error:
+            if not _is_full(error):
+                raise
+        with self._lock("room"):
+            self._make_room(size, self._taken())
+        return self._fetch_once(url, path, sha256, size)
+
+    def _fetch_once(self, url: str, path: Path, sha256: str, size: int) -> BinaryIO:
         """Fetch and keep a file. It is opened before others can see it, and so drop it."""
         part = path.with_name(f"{sha256}.{uuid.uuid4().hex}.part")
         try:
             self._download(url, part, sha256, size)
             file = part.open("rb")
             with self._lock("room"):
-                self._make_room(size)
+                self._make_room(size, self._max_bytes)
                 os.replace(part, path)
             return file
         finally:
@@ -102,7 +127,12 @@ class ShardCache:
                 return
         raise ShardError(f"Shard {url} is damaged: {problem}. Restore it, or pack the dataset again.")
 
-    def _make_room(self, size: int) -> None:
+    def _taken(self) -> int:
+        """Bytes of the files that are kept."""
+        return sum(taken for _, taken, _ in self._kept())
+
+    def _kept(self) -> list[tuple[float, int, str]]:
+        """When each file that is kept was last used, its bytes and its path; the longest unused first."""
         found = []
         for entry in os.scandir(self._folder):
             try:
@@ -113,9 +143,14 @@ class ShardCache:
                 Path(entry.path).unlink(missing_ok=True)
             if entry.name.endswith(".file"):
                 found.append((stat.st_mtime, stat.st_size, entry.path))
-        total = size + sum(taken for _, taken, _ in found)
-        for _, taken, oldest in sorted(found):
-            if total <= self._max_bytes:
+        return sorted(found)
+
+    def _make_room(self, size: int, most: int) -> None:
+        """Drop files until `size` bytes more are no more than `most`."""
+        kept = self._kept()
+        total = size + sum(taken for _, taken, _ in kept)
+        for _, taken, oldest in kept:
+            if total <= most:
                 break
             Path(oldest).unlink(missing_ok=True)
             total -= taken
@@ -129,6 +164,33 @@ def _opened(path: Path) -> BinaryIO | None:
         return None
     os.utime(file.fileno())
     return file
+
+
+def _is_full(error: BaseException) -> bool:
+    """Whether it comes of a disk without room."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _in_memory(url: str, sha256: str, size: int) -> BinaryIO:
+    """A file that is on no disk."""
+    data = storage.read_bytes(url)
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != sha256:
+        raise ShardError(
+            f"Shard {url} is damaged: {size} bytes with SHA-256 {sha256} expected, {len(data)} with {digest} found. "
+            "Restore it, or pack the dataset again."
+        )
+    file: Any
+    if sys.platform == "linux":
+        file = os.fdopen(os.memfd_create("shard"), "w+b")
+    else:
+        file = tempfile.TemporaryFile()  # noqa: SIM115  # of the system's disk; whoever reads it closes it
+    file.write(data)
+    file.flush()
+    file.seek(0)
+    opened: BinaryIO = file
+    return opened
 
 
 def file_problem(path: Path, sha256: str, size: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from i2idist import storage
 from i2idist.data.cache import ShardCache, default_folder
 from i2idist.data.images import Array, decode
 from i2idist.data.manifest import FILE_NAME, Manifest, Pool, load_manifest
+from i2idist.data.modalities import class_colors
 from i2idist.data.source import PoolSource, read_index
 
 CACHE_BYTES = 50 * 2**30
@@ -122,29 +123,34 @@ def _tile(pixels: Array) -> Image.Image:
     return picture.resize((width, height), kind).convert("RGB")
 
 
-def grid(url: str, *, split: str, columns: int = 12, rows: int = 4) -> Image.Image:
+def grid(url: str, *, split: str, columns: int = 12, rows: int = 4, label_maps: Collection[str] = ()) -> Image.Image:
     """A contact sheet of the first `columns` x `rows` samples, a line of tiles for each domain under each other.
 
+    Levels of the domains `label_maps` number the dataset's labels, and are shown in colours.
+
     Raises:
-        ConfigError: there is no such split.
+        ConfigError: there is no such split, or no such domain.
         DataError: no dataset, or a damaged one.
         StorageError: the storage can't be reached.
     """
     manifest = load_manifest(url)
     names = [domain.name for domain in manifest.domains]
+    maps = {manifest.domain(name).name for name in label_maps}
+    colors = class_colors(max(2, len(manifest.labels)))
     sheet = Image.new("RGB", (columns * (TILE + 2), rows * (len(names) * TILE + 8)), "white")
     for place, name in enumerate(names):
         source = open_pool(url, manifest, split, name)
         try:
             for sample, pixels in _decoded(source, manifest, name, range(min(source.pool.count, columns * rows))):
                 row, column = divmod(sample, columns)
+                pixels = colors[pixels[0].clip(max=len(colors) - 1)].transpose(2, 0, 1) if name in maps else pixels
                 sheet.paste(_tile(pixels), (column * (TILE + 2), row * (len(names) * TILE + 8) + place * TILE))
         finally:
             source.close()
     return sheet
 
 
-def save_grid(url: str, path: Path, *, split: str, columns: int = 12, rows: int = 4) -> None:
+def save_grid(url: str, path: Path, **which: Any) -> None:
     """Write `grid` as a PNG file at the local `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    grid(url, split=split, columns=columns, rows=rows).save(path, "PNG")
+    grid(url, **which).save(path, "PNG")

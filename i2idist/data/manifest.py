@@ -22,6 +22,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from i2idist import storage
+from i2idist.data.images import MAX_PIXELS, MAX_VALUES
 from i2idist.errors import ConfigError, DataError, ManifestError, nearest
 from i2idist.method import Domain, Domains
 
@@ -35,7 +36,10 @@ NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ShardName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}/[A-Za-z0-9_][A-Za-z0-9_-]{0,100}\.tar$")]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1 << 40)]
+"""Of samples, pixels or bytes of a shard. What nobody has is refused before memory is set aside for it."""
+_MEMBER = 512
+"""The bytes that a file in a tar takes at least."""
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
@@ -118,6 +122,10 @@ class Manifest:
         names = [domain.name for domain in self.domains]
         if len(set(names)) != len(names):
             raise ValueError(f"domains are named twice: {names}")
+        for domain in self.domains:
+            height, width = domain.size or (1, 1)
+            if height * width > MAX_PIXELS or height * width * domain.channels > MAX_VALUES:
+                raise ValueError(f"domain {domain.name} claims {height}x{width} pixels of {domain.channels} channels")
         if self.role in ("paired", "unpaired") and len(names) != 2:
             raise ValueError(f"{self.role} data has two domains, not {names}")
         for split, pools in self.splits.items():
@@ -126,6 +134,8 @@ class Manifest:
                 raise ValueError(f"split {split} holds the domains {listed}, the dataset {names}")
             if any(not shard.name.startswith(f"{split}/") for pool in pools for shard in pool.shards):
                 raise ValueError(f"split {split} lists a shard outside its folder")
+            if any(shard.count * _MEMBER > shard.bytes for pool in pools for shard in pool.shards):
+                raise ValueError(f"split {split} lists a shard with more samples than fit into its bytes")
         return self
 
     @property
@@ -166,12 +176,18 @@ class Manifest:
                 return domain
         raise ConfigError(f"Dataset {self.name} has no domain '{name}'.{nearest(name, [d.name for d in self.domains])}")
 
-    def domains_for(self, size: tuple[int, int] | None, names: Sequence[str] | None = None) -> Domains:
+    def domains_for(
+        self,
+        size: tuple[int, int] | None,
+        names: Sequence[str] | None = None,
+        label_maps: Mapping[str, int] | None = None,
+    ) -> Domains:
         """What a method is told when images are read at `size`.
 
         Args:
             size: (height, width) in pixels, None for the stored size.
             names: the domains to read, in order; all of them by default.
+            label_maps: the number of classes of each domain whose images are label maps.
 
         Raises:
             ConfigError: `size` is None and a domain's images differ in size, or a name is unknown.
@@ -182,7 +198,7 @@ class Manifest:
             pixels = size or domain.size
             if pixels is None:
                 raise ConfigError(f"Images of {self.name}/{domain.name} differ in size: set data.size, e.g. 256.")
-            images.append(Domain(domain.name, domain.channels, *pixels))
+            images.append(Domain(domain.name, domain.channels, *pixels, (label_maps or {}).get(domain.name)))
         return Domains(tuple(images), self.labels)
 
     def sealed(self) -> Manifest:
@@ -220,7 +236,7 @@ def parse(data: bytes, url: str) -> Manifest:
     """
     try:
         raw = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ManifestError(f"{url} is not JSON ({error}). Pack the dataset again, or restore the file.") from error
     _version(raw, url)
     try:

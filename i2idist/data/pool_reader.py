@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from i2idist.data.images import Array, decode
 from i2idist.data.manifest import ImageDomain
 from i2idist.data.order import Indices
 from i2idist.data.source import PoolSource
-from i2idist.data.transforms import resize
+from i2idist.data.transforms import resize, resize_to_nearest
 from i2idist.errors import DataError, SampleError, ShardError
 from i2idist.randomness import key_of, sample_keys, words
 
@@ -27,7 +27,7 @@ JUDGED_FROM = 1000
 """Draws below which few bad samples say nothing of their share: a worker's share of bad draws is taken of so many."""
 
 Found = tuple[int, list[Array]]
-"""A sample that was read, and its images by domain; [] where the pool is in memory."""
+"""A sample that was read, and its images by domain, blank where there is none; [] where the pool is in memory."""
 
 _log = logging.getLogger(__name__)
 
@@ -59,11 +59,16 @@ class PoolReader:
         sizes: Sequence[tuple[int, int]],
         bad: BadSamples,
         memory_bytes: int,
+        label_maps: Collection[str] = (),
     ) -> None:
-        """Read `domains` at `sizes` (height, width); keep them decoded if all of them fit in `memory_bytes`."""
+        """Read `domains` at `sizes` (height, width); keep them decoded if all of them fit in `memory_bytes`.
+
+        Those that are `label_maps` are resized to the nearest pixel.
+        """
         self.source = source
+        self._resize = [resize_to_nearest if domain.name in label_maps else resize for domain in domains]
         self._domains, self._sizes, self._bad = tuple(domains), tuple(sizes), bad
-        self._length = source.pool.count
+        self._length = source.length
         self._known_bad: dict[int, Exception] = {}
         self._guard = threading.Lock()
         self._drawn = 0
@@ -144,9 +149,16 @@ class PoolReader:
     def _decode(self, sample: int) -> list[Array]:
         files = self.source.read(sample, [domain.name for domain in self._domains])
         return [
-            resize(decode(data, domain.channels, domain.bits, where), size)
-            for (data, where), domain, size in zip(files, self._domains, self._sizes, strict=True)
+            change(decode(data, domain.channels, domain.bits, where), size)
+            if data or domain.complete
+            else np.zeros((domain.channels, *size), np.uint8 if domain.bits == 8 else np.uint16)
+            for (data, where), domain, size, change in zip(files, self._domains, self._sizes, self._resize, strict=True)
         ]
+
+    def present(self, samples: Indices) -> Tensor:
+        """Which images there are of `samples`: (n, domains) bool."""
+        names = [domain.name for domain in self._domains]
+        return torch.tensor([self.source.present(int(sample), names) for sample in samples]).reshape(-1, len(names))
 
     def _keep(self, sample: int, images: list[Array]) -> list[Array]:
         if not self._memory:

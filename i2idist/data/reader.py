@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from i2idist import storage
-from i2idist.data.batches import Batch, Labelled, Paired, SourceLabelled, Unpaired, share
+from i2idist.data.batches import Batch, Labelled, Multimodal, Paired, SourceLabelled, Unpaired, share
 from i2idist.data.cache import ShardCache, default_folder
 from i2idist.data.images import Array
 from i2idist.data.manifest import Manifest, load_manifest
@@ -43,7 +43,7 @@ class _Stream:
 
     def __init__(self, reader: PoolReader, order: Order | None, fields: tuple[str, ...], sizes: list[tuple[int, int]]):
         self.reader, self.order, self.fields, self.sizes = reader, order, fields, sizes
-        self.length = reader.source.pool.count
+        self.length = reader.source.length
         self.key = "".join(fields)
 
     def samples(self, positions: Indices) -> Indices:
@@ -70,7 +70,7 @@ class Reader:
 
         Args:
             settings: which images, and how to read them.
-            role: the kind of batch: Paired, Unpaired, SourceLabelled, Images or Labelled.
+            role: the kind of batch: Paired, Unpaired, SourceLabelled, Multimodal, Images or Labelled.
             batch_size: samples of the global batch.
             group_size: samples of a batch that stay on one worker.
             rank: this worker, 0-based.
@@ -91,8 +91,10 @@ class Reader:
         self._manifest = load_manifest(settings.url)
         self._split = split or settings.split
         self._names = choose_domains(self._manifest, role, settings)
-        self.domains: Domains = self._manifest.domains_for(as_size(settings.size), self._names)
+        self.domains: Domains = self._manifest.domains_for(as_size(settings.size), self._names, settings.label_maps)
         self._sizes = [(domain.height, domain.width) for domain in self.domains.images]
+        if role is Multimodal and len(set(self._sizes)) > 1:
+            raise ConfigError(f"Modalities of the sizes {self._sizes} don't fit each other: set data.size.")
         self._cache = self._open_cache()
         self._streams = self._open_streams(self._load_sizes(), shuffle)
         self.domains = dataclasses.replace(self.domains, count=self.length)
@@ -186,6 +188,8 @@ class Reader:
     def _open_streams(self, sizes: list[tuple[int, int]], shuffle: bool) -> list[_Stream]:
         if self._role is Paired:
             return [self._open_stream(("a", "b"), [0, 1], sizes, shuffle)]
+        if self._role is Multimodal:
+            return [self._open_stream(self._names, list(range(len(self._names))), sizes, shuffle)]
         if issubclass(self._role, Unpaired):
             return [self._open_stream(("a",), [0], sizes, shuffle), self._open_stream(("b",), [1], sizes, shuffle)]
         return [self._open_stream(("x",), [0], sizes, shuffle)]
@@ -195,9 +199,11 @@ class Reader:
     ) -> _Stream:
         settings, key = self._settings, "".join(fields)
         domains = [self._manifest.domain(self._names[column]) for column in columns]
-        source = PoolSource(settings.url, self._manifest, self._split, domains[0].name, self._cache)
+        having = [] if self._role is Multimodal else [domain.name for domain in domains]
+        source = PoolSource(settings.url, self._manifest, self._split, domains[0].name, self._cache, having=having)
         bad = BadSamples(settings.on_bad_sample == "skip", settings.max_bad_fraction, self._seed, key)
-        reader = PoolReader(source, domains, [sizes[column] for column in columns], bad, settings.memory_bytes)
+        sized = [sizes[column] for column in columns]
+        reader = PoolReader(source, domains, sized, bad, settings.memory_bytes, settings.label_maps)
         order = Order(
             source.counts,
             batch_size=self._batch_size,
@@ -227,7 +233,7 @@ class Reader:
 
     def _training_batch(self, number: int) -> Batch:
         positions = number * self._batch_size + np.array(self._places, dtype=np.int64)
-        fields: dict[str, Tensor] = {}
+        fields: dict[str, Any] = {}
         for stream in self._streams:
             samples = stream.samples(positions)
             self._look_ahead(stream, positions, samples)
@@ -258,20 +264,27 @@ class Reader:
         streams = self._plain or ()
         found = [stream.reader.read_present(positions % stream.length, self._decoders) for stream in streams]
         present = [row for row, parts in enumerate(zip(*found, strict=True)) if all(parts)]
-        fields: dict[str, Tensor] = {}
+        fields: dict[str, Any] = {}
         for stream, read in zip(streams, found, strict=True):
             fields |= self._fields(stream, [read[row] for row in present], lambda images: images)
         return self._batch(positions[present], fields)
 
     def _fields(
         self, stream: _Stream, found: Sequence[Found | None], change: Callable[[Array], Array]
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Any]:
         samples, images = stream.reader.collect(found)
+        if self._role is Multimodal:
+            present = stream.reader.present(samples)
+            units = [
+                to_unit(change(pixels)) * mask[:, None, None, None]
+                for pixels, mask in zip(images, present.T, strict=True)
+            ]
+            return {"images": tuple(units), "present": present}
         fields = {field: to_unit(change(pixels)) for field, pixels in zip(stream.fields, images, strict=True)}
         labelled = self._role is Labelled or (self._role is SourceLabelled and "a" in stream.fields)
         return fields | ({"y": stream.reader.labels(samples)} if labelled else {})
 
-    def _batch(self, positions: Indices, fields: Mapping[str, Tensor]) -> Batch:
+    def _batch(self, positions: Indices, fields: Mapping[str, Any]) -> Batch:
         make: Callable[..., Batch] = self._role
         batch = make(positions=torch.from_numpy(positions), **fields)
         return batch.pin_memory() if self._pin else batch

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
-from i2idist.data.batches import Batch, Images, Labelled, Paired, SourceLabelled, Unpaired
+from i2idist.data.batches import Batch, Images, Labelled, Multimodal, Paired, SourceLabelled, Unpaired
 from i2idist.data.manifest import Manifest
 from i2idist.errors import ConfigError
 
@@ -19,7 +20,10 @@ class DataSettings:
     Attributes:
         url: the dataset's folder.
         split: of the dataset.
-        domains: which kinds of images to read, source first; all by default. `[b, a]` turns the translation round.
+        domains: which kinds of images to read, source first; all by default. `[b, a]` turns the translation round. Of
+            multimodal data, those samples are read that have them: pairs have both, two pools need not share any.
+        label_maps: the number of classes of each domain whose images are label maps: one channel of 8 bits, whose
+            levels number the classes, levels beyond being unlabelled. They are resized to the nearest pixel.
         size: (height, width) in pixels, or one number for both, that training sees; the stored size by default.
         load_size: resize to this before cropping `size` at random; training only.
         flip: mirror images at random; training only.
@@ -42,6 +46,7 @@ class DataSettings:
     url: str
     split: str = "train"
     domains: tuple[str, ...] | None = None
+    label_maps: Mapping[str, int] = field(default_factory=dict)
     size: tuple[int, int] | int | None = None
     load_size: tuple[int, int] | int | None = None
     flip: bool = False
@@ -73,6 +78,9 @@ class DataSettings:
         for name, least in limits.items():
             if vars(self)[name] < least:
                 raise ConfigError(f"data.{name} is {vars(self)[name]}; it must be at least {least}.")
+        for name, classes in self.label_maps.items():
+            if not 2 <= classes <= 256:
+                raise ConfigError(f"data.label_maps.{name} is {classes}: label maps tell 2 to 256 classes apart.")
         for name in ("size", "load_size"):
             if min(as_size(vars(self)[name]) or (1,)) < 1:
                 raise ConfigError(f"data.{name} is {vars(self)[name]}; heights and widths are at least 1.")
@@ -91,6 +99,7 @@ _ROLES: dict[type[Batch], tuple[str, ...]] = {
     Paired: ("paired", "multimodal"),
     Unpaired: ("unpaired", "paired", "multimodal"),
     SourceLabelled: ("unpaired", "paired", "multimodal"),
+    Multimodal: ("multimodal", "paired"),
     Images: ("images", "labelled", "unpaired", "paired", "multimodal"),
     Labelled: ("labelled", "images", "unpaired", "paired", "multimodal"),
 }
@@ -110,6 +119,10 @@ def choose_domains(manifest: Manifest, role: type[Batch], settings: DataSettings
     if role in (Labelled, SourceLabelled) and manifest.label_kind == "none":
         raise ConfigError(f"{settings.url} has no labels, and labelled batches are wanted. Choose another dataset.")
     names = settings.domains or tuple(domain.name for domain in manifest.domains)
+    _check_label_maps(manifest, settings)
+    if role is Multimodal:
+        _check_modalities(manifest, names)
+        return names
     wanted = 2 if issubclass(role, Paired | Unpaired) else 1
     if len(names) != wanted:
         known = [domain.name for domain in manifest.domains]
@@ -118,6 +131,22 @@ def choose_domains(manifest: Manifest, role: type[Batch], settings: DataSettings
             f"Set data.domains to {wanted} of {known}."
         )
     for name in names:
-        if not manifest.domain(name).complete:
-            raise ConfigError(f"Not every sample of {settings.url} has a '{name}' image. Choose other data.domains.")
+        manifest.domain(name)
     return names
+
+
+def _check_modalities(manifest: Manifest, names: tuple[str, ...]) -> None:
+    for name in names:
+        manifest.domain(name)
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ConfigError(f"data.domains is {list(names)}: multimodal batches hold two different domains or more.")
+
+
+def _check_label_maps(manifest: Manifest, settings: DataSettings) -> None:
+    for name in settings.label_maps:
+        domain = manifest.domain(name)
+        if (domain.channels, domain.bits) != (1, 8):
+            raise ConfigError(
+                f"data.label_maps names '{name}' of {settings.url}, whose images have {domain.channels} channels of "
+                f"{domain.bits} bits: a label map has one of 8."
+            )

@@ -205,8 +205,8 @@ def members(path: Path, url: str) -> Iterator[tuple[str, int, int]]:
                 if info.offset_data + info.size > path.stat().st_size:
                     raise ShardError(f"Shard {url} ends inside member {info.name}: it is truncated. Restore it.")
                 yield info.name, info.offset_data, info.size
-    except tarfile.TarError as error:
-        raise ShardError(f"Shard {url} is not a readable tar file ({error}). Restore it or pack again.") from error
+    except (tarfile.TarError, MemoryError, OverflowError) as error:  # a header may claim any size
+        raise ShardError(f"Shard {url} is not a readable tar file ({error!r}). Restore it or pack again.") from error
 
 
 def hash_file(path: Path) -> str:

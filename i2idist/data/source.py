@@ -18,7 +18,7 @@ from i2idist.data.cache import ShardCache
 from i2idist.data.manifest import Manifest, Pool, Shard
 from i2idist.data.order import Indices
 from i2idist.data.shards import Label, ShardIndex, check_bytes, check_index, parse_index
-from i2idist.errors import ShardError, StorageError
+from i2idist.errors import DataError, ShardError, StorageError
 
 FETCHES = 8
 """Shards fetched at once."""
@@ -76,15 +76,34 @@ def read_index(url: str, shard: Shard, pool: Pool) -> ShardIndex:
 class PoolSource:
     """Reads samples of one pool by their number in storage order. Safe to use from several threads."""
 
-    def __init__(self, url: str, manifest: Manifest, split: str, domain: str, cache: ShardCache | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        manifest: Manifest,
+        split: str,
+        domain: str,
+        cache: ShardCache | None,
+        *,
+        having: Sequence[str] = (),
+    ) -> None:
         """Read the pool of `split` that holds `domain`, of the dataset at `url`.
 
-        Shards go through `cache`; without one the dataset is local and they are read in place.
+        Shards go through `cache`; without one the dataset is local and they are read in place. Samples that lack an
+        image in one of the domains `having` are left out, and not counted.
+
+        Raises:
+            DataError: no sample has images in all of them, or an index is damaged.
+            StorageError: the storage can't be reached.
         """
         self.pool = manifest.pool(split, domain)
-        self.counts = [shard.count for shard in self.pool.shards]
-        self._starts: Indices = np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)])
         self._url, self._cache = url, cache
+        self._rows = None if all(manifest.domain(name).complete for name in having) else self._rows_having(having)
+        self._shards = [n for n in range(len(self.pool.shards)) if self._rows is None or len(self._rows[n])]
+        self.counts = [self.pool.shards[n].count if self._rows is None else len(self._rows[n]) for n in self._shards]
+        self.length = sum(self.counts)
+        if not self.length:
+            raise DataError(f"No sample of split {split} of {url} has {' and '.join(having)}. Choose other domains.")
+        self._starts: Indices = np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)])
         self._open: OrderedDict[int, _OpenShard] = OrderedDict()
         self._guard = threading.Lock()
         self._opening = [threading.Lock() for _ in self.counts]
@@ -110,9 +129,20 @@ class PoolSource:
             if number not in self._open:
                 self._fetchers.submit(self._shard, number)
 
-    def _place(self, sample: int) -> tuple[_OpenShard, int]:
+    def _rows_having(self, domains: Sequence[str]) -> list[Indices]:
+        """The rows of each shard that have images in all `domains`."""
+        indexes = (read_index(self._url, shard, self.pool) for shard in self.pool.shards)
+        return [np.flatnonzero(np.all([index.columns[d].sizes for d in domains], axis=0)) for index in indexes]
+
+    def _row(self, sample: int) -> tuple[int, int]:
+        """The shard of a sample, a place in `counts`, and its row there."""
         number = int(np.searchsorted(self._starts, sample, side="right")) - 1
-        return self._shard(number), sample - int(self._starts[number])
+        row = sample - int(self._starts[number])
+        return number, row if self._rows is None else int(self._rows[self._shards[number]][row])
+
+    def _place(self, sample: int) -> tuple[_OpenShard, int]:
+        number, row = self._row(sample)
+        return self._shard(number), row
 
     def read(self, sample: int, domains: Sequence[str]) -> list[tuple[bytes, str]]:
         """A sample's encoded images in `domains`, each with the words that name it in messages.
@@ -139,14 +169,18 @@ class PoolSource:
 
     def place(self, sample: int) -> str:
         """Where a sample lies, in words, without reading anything."""
-        number = int(np.searchsorted(self._starts, sample, side="right")) - 1
-        shard = storage.join(self._url, self.pool.shards[number].name)
-        return f"sample number {sample - int(self._starts[number])} of shard {shard}"
+        number, row = self._row(sample)
+        return f"sample number {row} of shard {storage.join(self._url, self.pool.shards[self._shards[number]].name)}"
 
     def label(self, sample: int) -> Label:
         """A sample's label."""
         shard, row = self._place(sample)
         return shard.index.label(row)
+
+    def present(self, sample: int, domains: Sequence[str]) -> list[bool]:
+        """Whether a sample has an image, for each of `domains`."""
+        shard, row = self._place(sample)
+        return [shard.index.columns[domain].sizes[row] > 0 for domain in domains]
 
     def key(self, sample: int) -> str:
         """A sample's key."""
@@ -166,7 +200,7 @@ class PoolSource:
                 return found or self._open_shard(number)
 
     def _open_shard(self, number: int) -> _OpenShard:
-        shard = self.pool.shards[number]
+        shard = self.pool.shards[self._shards[number]]
         url = storage.join(self._url, shard.name)
         index = read_index(self._url, shard, self.pool)
         with self._file(url, shard) as file:

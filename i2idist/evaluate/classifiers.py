@@ -29,6 +29,7 @@ from i2idist.data.settings import DataSettings
 from i2idist.errors import ConfigError, SourceError
 from i2idist.method import Domain
 from i2idist.metrics.classifier import Classifier, attribute_agreement, label_agreement, train_classifier
+from i2idist.tensors import WeightsName, parse_tensors
 from i2idist.train.precision import threads
 
 FORMAT_VERSION = 2
@@ -70,7 +71,7 @@ class ClassifierCard:
     seed: int
     accuracy: float | None
     accuracies: Mapping[str, float]
-    weights: str
+    weights: WeightsName
     weights_sha256: str
 
 
@@ -261,7 +262,10 @@ def load(pinned: Pinned) -> Classifier:
     if found != pinned.card.weights_sha256:
         raise SourceError(f"{where} is damaged or missing: SHA-256 {found}, expected {pinned.card.weights_sha256}.")
     classifier = Classifier(pinned.card.channels, len(pinned.card.labels))
-    classifier.load_state_dict(safetensors.torch.load(data))
+    try:
+        classifier.load_state_dict(parse_tensors(data, where))
+    except RuntimeError as error:  # names or shapes
+        raise SourceError(f"{where} doesn't fit its card: {error}") from error
     return classifier.eval().requires_grad_(False)
 
 

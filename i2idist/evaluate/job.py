@@ -74,7 +74,7 @@ class Evaluation:
         label: the label that is translated to, or that samples should be of; None where translation is to a domain, or
             samples are of all labels.
         among: the inputs' places that protocols choose from, None for all: where translation is to a label, those
-            without it.
+            without it, or of a path those with the label that it leads from.
         real_among: likewise of the real images: those with the label.
     """
 
@@ -232,7 +232,8 @@ def evaluation_of(
     wanted = {need for choice in choices for need in choice.protocol.needs}
     reals = needs.reals(job, reference) if "reals" in wanted else None
     label = needs.label(job)
-    among = places_by_label(job.inputs, label, have=False) if label else None
+    source = needs.from_label(job)
+    among = places_by_label(job.inputs, source or label or "", have=source is not None) if label else None
     real_among = places_by_label(reals, label, have=True) if label and reals and reference is None else None
     for choice in choices:
         needs.check_counts(choice, total(job.inputs, among), total(reals, real_among) if reals else None)

@@ -50,8 +50,9 @@ def features(seen: Seen, tools: Tools) -> Rows:
 
 
 def real_features(reals: Reals, tools: Tools) -> Rows:
-    """Every real image's features."""
-    return {"features": _in_parts(tools.network.features, reals.images)}
+    """Every real image's features, and whether a generator may have learnt from it."""
+    train = torch.full((len(reals.images),), reals.seen_in_training)
+    return {"features": _in_parts(tools.network.features, reals.images), "train": train}
 
 
 def network_probabilities(seen: Seen, tools: Tools) -> Rows:
@@ -176,16 +177,19 @@ def confusion(seen: Seen, tools: Tools) -> Rows:
     """Counts of (true, predicted) classes, (N, classes^2): a predicted class is the highest channel of an output.
 
     A true one is the highest channel of a map, or the level of a map of one channel, levels beyond the classes being
-    unlabelled.
+    unlabelled. Outputs that are such maps are read alike.
     """
-    truth, classes = maps_of(seen).levels, seen.outputs.shape[2]
+    maps = maps_of(seen)
+    truth, classes = maps.levels, maps.classes or seen.outputs.shape[2]
     if classes < 2 or seen.outputs.shape[1] != 1 or truth.shape[1] not in (1, classes):
         raise ConfigError(
             f"Segmentation needs one output an input, with a channel for each of 2 classes or more, and targets of as "
             f"many channels or one, not {seen.outputs.shape[1]} outputs of {classes} and targets of {truth.shape[1]}."
         )
     labels = truth.argmax(1) if truth.shape[1] > 1 else truth[:, 0].clamp_max(classes)
-    counts = segmentation.confusion(seen.outputs[:, 0].argmax(1), labels, classes=classes, ignore=classes)
+    outputs = seen.outputs[:, 0]
+    predicted = to_levels(outputs)[:, 0].long().clamp_max(classes - 1) if maps.classes else outputs.argmax(1)
+    counts = segmentation.confusion(predicted, labels, classes=classes, ignore=classes)
     return {"value": counts.flatten(1)}
 
 

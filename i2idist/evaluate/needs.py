@@ -11,7 +11,7 @@ from i2idist.errors import ConfigError, nearest
 from i2idist.evaluate.classifiers import ClassifierCard, Pinned, of_domains, pin
 from i2idist.evaluate.places import chosen_places
 from i2idist.evaluate.protocol import Choice, Readers
-from i2idist.method import Domain, Method
+from i2idist.method import ARROW, Domain, Method
 from i2idist.translate.inputs import Inputs, find_inputs
 from i2idist.translate.job import Job, absolute
 
@@ -38,12 +38,26 @@ def label(job: Job) -> str | None:
     Raises:
         ConfigError: the inputs don't know the label.
     """
-    target, domains = job.options.target, job.model.card.domains
-    if target is None or len(domains.images) > 1 or target not in domains.labels or job.inputs.domain is None:
+    target, domains = (job.options.target or "").rpartition(ARROW)[2], job.model.card.domains
+    if len(domains.images) > 1 or target not in domains.labels or job.inputs.domain is None:
         return None
     if target not in job.inputs.labels:
         raise ConfigError(f"{job.inputs.url} has no label '{target}'.{nearest(target, job.inputs.labels)}")
     return target
+
+
+def from_label(job: Job) -> str | None:
+    """The label that a path leads from; None where translation is from whatever an image is.
+
+    Raises:
+        ConfigError: the inputs don't know the label.
+    """
+    source, arrow, _ = (job.options.target or "").rpartition(ARROW)
+    if not arrow or label(job) is None:
+        return None
+    if source not in job.inputs.labels:
+        raise ConfigError(f"{job.inputs.url} has no label '{source}'.{nearest(source, job.inputs.labels)}")
+    return source
 
 
 def targets(job: Job, *, maps: bool) -> Inputs:

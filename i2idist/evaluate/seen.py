@@ -23,10 +23,14 @@ Rows = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Maps:
-    """Stored levels, (N, C, H, W) int64 in 0..greatest, that no resizing mixed: the nearest pixel is taken."""
+    """Stored levels, (N, C, H, W) int64 in 0..greatest, that no resizing mixed: the nearest pixel is taken.
+
+    `classes` is their number where the model's outputs are such maps too.
+    """
 
     levels: Tensor
     greatest: int
+    classes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,17 @@ class Seen:
 
 @dataclass(frozen=True)
 class Reals:
-    """Some images of the target domain: (N, C', H', W') float in [-1, 1], and their labels as in `Seen`."""
+    """Some images of the target domain.
+
+    Attributes:
+        images: (N, C', H', W') float in [-1, 1].
+        labels: as in `Seen`.
+        seen_in_training: whether a generator may have learnt from them: they are of the split `train`.
+    """
 
     images: Tensor
     labels: Tensor | None = None
+    seen_in_training: bool = False
 
 
 @dataclass(frozen=True)

@@ -83,28 +83,41 @@ class _Features:
 
 
 class Frechet:
-    """The Fréchet distance of outputs' and reals' `features`: (N, K, F) and (N, F)."""
+    """The Fréchet distance of outputs' and reals' `features`: (N, K, F) and (N, F).
+
+    Of a generator, `lower-bound` is that of the reals it may have learnt from, `train` (N,) bool, and all reals
+    (TransferGAN, section 2.3.5 of Wang's thesis).
+    """
 
     interval = f"{_JACKKNIFE}, {KEPT:,} of each at most; {_NOT_BIAS}; none where a covariance is singular"
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._fakes, self._reals = _Features(), _Features()
+        self._fakes, self._reals, self._train = _Features(), _Features(), _Features()
 
     def add(self, rows: Rows, real: bool) -> None:
         """See `Fold`."""
         (self._reals if real else self._fakes).add(rows["features"])
+        train = rows.get("train")
+        if train is not None and bool(train.any()):
+            self._train.add(rows["features"][train])
 
     def take_reals(self, other: Any) -> None:
         """See `Fold`."""
-        self._reals = other._reals
+        self._reals, self._train = other._reals, other._train
+
+    def _lower_bound(self, reals: Moments) -> dict[str, float]:
+        """Where only some of the reals are `train`."""
+        if not 1 < self._train.inputs < self._reals.inputs:
+            return {}
+        return {"lower-bound": frechet_distance(self._train.moments("training images"), reals)}
 
     def estimate(self, seed: int) -> Estimate:
         """See `Fold`."""
         fakes, reals = self._fakes.moments("translations"), self._reals.moments("real images")
         cautions = (("translations", fakes.caution()), ("real images", reals.caution()))
         notes = tuple(f"{what}: {caution}" for what, caution in cautions if caution)
-        made = Estimate(frechet_distance(fakes, reals), notes=notes)
+        made = Estimate(frechet_distance(fakes, reals), details=self._lower_bound(reals), notes=notes)
         if notes or self._fakes.inputs < 2:
             return made
         ends = influence_interval(made.value, self._fakes.influences(reals), self._reals.influences(fakes))

@@ -83,7 +83,7 @@ def evaluation_in_training(
     if method.generates:
         data = find_inputs(absolute(url), domains.a)
         return evaluation_of_samples(model, method, choices, options, data, cache=cache)
-    inputs = find_inputs(absolute(url), domains.a, split=SPLIT)
+    inputs = find_inputs(absolute(url), domains.route(method.targets[0])[0], split=SPLIT)
     job = Job(model, inputs, dataclasses.replace(options, target=method.targets[0]), "", 0)
     return evaluation_of(job, choices, cache=cache)
 

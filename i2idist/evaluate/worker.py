@@ -14,17 +14,19 @@ from torch import Tensor
 
 from i2idist.data.images import Array
 from i2idist.data.shards import Label
-from i2idist.data.transforms import resize, resize_to_nearest, to_unit
+from i2idist.data.transforms import resize_to_nearest, to_unit
 from i2idist.errors import DataError
 from i2idist.evaluate.classifiers import Pinned, load
 from i2idist.evaluate.job import Chunk, Evaluation
 from i2idist.evaluate.protocol import Choice, Readers
 from i2idist.evaluate.seen import Attribute, Maps, Reals, Rows, Seen, Tools
-from i2idist.method import Method
+from i2idist.method import Domain, Method
 from i2idist.metrics import networks
 from i2idist.translate.forward import Forward
-from i2idist.translate.inputs import InputReader, Inputs
+from i2idist.translate.inputs import InputReader, Inputs, resized
 from i2idist.translate.shard import reader_of
+
+_TRAIN = "train"
 
 
 class Translate(Protocol):
@@ -100,8 +102,10 @@ class Evaluator:
         found = _pixels(self._real_reader, chunk, chunk.rows)
         if not found:
             return Found(chunk.number, 0, {})
-        images = _resized(found.values(), self._evaluation.size_of(target))
-        reals = Reals(images.to(self._device), _labels(self._real_reader, chunk, found, self._device))
+        images = _resized(found.values(), self._evaluation.size_of(target), [target])
+        labels = _labels(self._real_reader, chunk, found, self._device)
+        in_training = self._evaluation.job.inputs.are_codes and chunk.item.split == _TRAIN
+        reals = Reals(images.to(self._device), labels, in_training)
         kept: dict[int, Rows] = {}
         for task in chunk.tasks:
             keep = self._evaluation.choices[task].protocol.keep_real
@@ -122,7 +126,7 @@ class Evaluator:
             return Found(chunk.number, 0, {})
         images = torch.zeros(len(found), 0, 1, 1)
         if not evaluation.job.inputs.are_codes:
-            images = _resized(found.values(), evaluation.size_of(evaluation.job.source))
+            images = _resized(found.values(), evaluation.size_of(evaluation.job.source), evaluation.job.sources)
         places = torch.tensor([chunk.item.start + row for row in found])
         seen = Seen(
             images.to(device),
@@ -133,8 +137,10 @@ class Evaluator:
         )
         if truth:
             size = evaluation.size_of(evaluation.job.target)
-            targets = _resized(truth.values(), size).to(device)
-            seen = dataclasses.replace(seen, targets=targets, maps=_maps(truth.values(), size, device))
+            targets = _resized(truth.values(), size, [evaluation.job.target]).to(device)
+            seen = dataclasses.replace(
+                seen, targets=targets, maps=_maps(truth.values(), size, evaluation.job.target.classes, device)
+            )
         kept = {
             task: _on_cpu(protocol.keep(seen, self._tools[task]))
             for task, protocol in zip(chunk.tasks, protocols, strict=True)
@@ -175,14 +181,14 @@ def _pixels(reader: InputReader, chunk: Chunk, rows: Sequence[int]) -> dict[int,
     return {row: pixels for row, pixels in found.items() if pixels is not None}
 
 
-def _resized(found: Iterable[Array], size: tuple[int, int]) -> Tensor:
+def _resized(found: Iterable[Array], size: tuple[int, int], domains: Sequence[Domain]) -> Tensor:
     """(N, C, H, W) float in [-1, 1]."""
-    return torch.stack([to_unit(resize(pixels, size)) for pixels in found])
+    return torch.stack([to_unit(resized(pixels, size, domains)) for pixels in found])
 
 
-def _maps(found: Iterable[Array], size: tuple[int, int], device: str) -> Maps:
+def _maps(found: Iterable[Array], size: tuple[int, int], classes: int | None, device: str) -> Maps:
     levels = np.stack([resize_to_nearest(pixels, size) for pixels in found])
-    return Maps(torch.from_numpy(levels.astype(np.int64)).to(device), int(np.iinfo(levels.dtype).max))
+    return Maps(torch.from_numpy(levels.astype(np.int64)).to(device), int(np.iinfo(levels.dtype).max), classes)
 
 
 def _labels(reader: InputReader, chunk: Chunk, rows: Iterable[int], device: str) -> Tensor | None:

@@ -17,7 +17,7 @@ import ray.exceptions
 from i2idist.errors import I2IError, RunError
 from i2idist.experiment import Resources
 from i2idist.launch.processes import cores
-from i2idist.launch.ray import cluster
+from i2idist.launch.ray import cluster, here
 from i2idist.launch.reap import reap
 
 _POLL_S = 0.3
@@ -133,7 +133,7 @@ class _Pool:
         self._waiting, self._left = deque(items), len(items)
         self._failures_left = max_failures
         self._waits_since: float | None = time.monotonic()
-        self._progress: Any = ray.remote(num_cpus=0)(_Progress).remote()
+        self._progress: Any = ray.remote(num_cpus=0, scheduling_strategy=here())(_Progress).remote()
         self._busy: dict[Any, tuple[Any, Any]] = {}
 
     def results(self, count: int, report: Callable[[int, int], None]) -> Iterator[Any]:

@@ -3,7 +3,8 @@
 The lease is a series of numbered files; the highest number holds. Taking it means creating the next number, which
 storage lets only one process do. The holder rewrites its own file as a heartbeat and looks for a higher number:
 finding one, it has lost the lease and must write no more. A lease is free when its holder gave it back, is a dead
-process of this host, or has shown no heartbeat for `STALE_S`.
+process of this host, or has shown no heartbeat for `STALE_S`; for `ENDING_S`, where it is known that its holder is
+being ended, by Ray or because its driver is gone.
 
 A launch holds the lease from its first change to the folder: the driver takes it, and the first worker of the same
 launch takes it from the driver.
@@ -26,19 +27,21 @@ from i2idist.launch.processes import Process
 
 HEARTBEAT_S = 5.0
 STALE_S = 60.0
+ENDING_S = 15.0
 _PAUSE_S = 0.5
-_ENDING_S = 180.0
+_PATIENCE_S = 180.0
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a lease file says: who holds it, for which launch, and a count that every heartbeat raises."""
+    """What a lease file says: who holds it, for which launch; a count that every heartbeat raises, and its time."""
 
     token: str
     session: str
     driver: Process
     holder: Process
     beat: int = 0
+    at: float = 0.0
     released: bool = False
 
     def dump(self) -> bytes:
@@ -148,13 +151,35 @@ class _Wait:
             self._first, self._begun = record, time.monotonic()
         return self._silence.seconds(record)
 
+    def ending(self, record: Record) -> bool:
+        """Whether the holder is being ended: Ray ends a launch's workers before it starts others, or driverless ones.
+
+        It may be writing still. Where it can't be asked, as on a host that is cut off, its lease is waited for.
+        """
+        return record.session == self._session or _orphaned(record)
+
+    def limit_s(self, record: Record, stale_s: float) -> float:
+        """How long the lease counts without heartbeat."""
+        return min(ENDING_S, stale_s) if self.ending(record) else stale_s
+
+    def free(self, record: Record, stale_s: float) -> bool:
+        """Whether the lease can be taken.
+
+        Of a holder that is being ended, the last heartbeat's own time counts as well: should clocks differ, it finds at
+        its next write that the lease was taken, and writes no more.
+        """
+        silence_s, limit_s = self.silence_s(record), self.limit_s(record, stale_s)
+        if self.ending(record) and record.at:
+            silence_s = max(silence_s, time.time() - record.at)
+        return record.free() or silence_s > limit_s
+
     def hopeless(self, record: Record) -> bool:
         """Whether a live process holds the lease that won't end by itself.
 
         A worker of this session, or of a driver that is gone, ends soon: it is given time even while its heart beats.
         """
-        if record.session == self._session or _orphaned(record):
-            return time.monotonic() - self._begun > _ENDING_S
+        if self.ending(record):
+            return time.monotonic() - self._begun > _PATIENCE_S
         return record.holder.is_here or record != self._first
 
 
@@ -181,12 +206,12 @@ class Lease:
                 and the driver's is taken over.
             driver: the process that launched.
             say: told when and why it waits.
-            stale_s: how long a lease without heartbeat still counts.
+            stale_s: how long a lease without heartbeat counts at most.
 
         Raises:
             LeaseError: a live process holds it.
         """
-        mine = Record(uuid.uuid4().hex, session, driver, Process.current())
+        mine = Record(uuid.uuid4().hex, session, driver, Process.current(), at=time.time())
         wait = _Wait(session)
         while True:
             number, record = newest(url)
@@ -194,13 +219,14 @@ class Lease:
                 if number > 1:
                     storage.delete(_file(url, number - 1))
                 return cls(url, number, mine)
-            if record is None or _is_ours(record, session, driver) or record.free() or wait.silence_s(record) > stale_s:
+            if record is None or _is_ours(record, session, driver) or wait.free(record, stale_s):
                 storage.create_bytes(_file(url, number + 1), mine.dump())
                 continue
             if wait.hopeless(record):
                 raise _held(url, record)
             if wait.is_new:
-                say(f"Waiting for {record} to end, or to show no sign of life for {stale_s:.0f} s ...")
+                limit_s = wait.limit_s(record, stale_s)
+                say(f"Waiting for {record} to end, or to show no sign of life for {limit_s:.0f} s ...")
             time.sleep(_PAUSE_S)
 
     def check(self) -> None:
@@ -249,5 +275,5 @@ class Lease:
         self._look()
         if self._failure:
             return
-        self._record = dataclasses.replace(self._record, beat=self._record.beat + 1)
+        self._record = dataclasses.replace(self._record, beat=self._record.beat + 1, at=time.time())
         storage.write_bytes(_file(self._url, self._number), self._record.dump())

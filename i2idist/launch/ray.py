@@ -1,7 +1,8 @@
 """The Ray launcher: Ray Train V2 workers, on a Ray of our own or, with RAY_ADDRESS, on a cluster.
 
-Ray decides who works, and starts workers again when one dies; checkpoints, events and the run folder are ours. A
-deliberate error, which no restart would mend, ends the run at once; any other is retried from the newest checkpoint.
+Ray decides who works, and starts workers again when one dies; checkpoints, events and the run folder are ours. Workers
+who leave a machine that is taken away end without a result, and others go on: that is no failure. A deliberate error,
+which no restart would mend, ends the run at once; any other is retried from the newest checkpoint.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import socket
 import tempfile
 import threading
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,9 +24,11 @@ import ray
 import ray.train
 import ray.train.torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from i2idist.errors import I2IError, RunError, StorageError
 from i2idist.experiment import Resources
+from i2idist.launch.leaving import Listening, Notices
 from i2idist.launch.processes import cores
 from i2idist.launch.reap import recorded
 from i2idist.launch.run_folder import RunFolder
@@ -35,6 +39,7 @@ from i2idist.train.loop import Event
 _POLL_S = 1.0
 _ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",  # how soon a dead worker is noticed; Ray's default is 2 s
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",  # how soon a draining node is noticed; Ray's default is 5 s
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths keep their meaning in workers
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # CPU workers keep seeing CUDA_VISIBLE_DEVICES as it was
 }
@@ -69,16 +74,23 @@ def run(
         stack.enter_context(cluster(resources, say))
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="i2idist-ray-"))
         channel = _open_channel()
-        fit = _Fit(_trainer(job, resources, channel, scratch))
         with interruption:
-            asked = False
-            while fit.running():
-                _forward(channel, tell)
-                if interruption() and not asked:
-                    folder.request_stop()
-                    asked = True
+            while not _ended(_Fit(_trainer(job, resources, channel, scratch)), folder, channel, tell, interruption):
+                say("A machine is taken away: the workers left with a checkpoint, and others go on from there.")
+
+
+def _ended(
+    fit: _Fit, folder: RunFolder, channel: Any, tell: Callable[[Event], None], interruption: Interruption
+) -> bool:
+    """Follow a training; whether the run has ended with it, or else its workers left."""
+    asked = False
+    while fit.running():
         _forward(channel, tell)
-        fit.raise_failure(folder)
+        if interruption() and not asked:
+            folder.request_stop()
+            asked = True
+    _forward(channel, tell)
+    return fit.ended(folder)
 
 
 def threads_on_cluster(workers: int) -> int:
@@ -163,7 +175,12 @@ def _open_channel() -> Any:
             self._events.clear()
             return events
 
-    return ray.remote(num_cpus=0)(Channel).remote()
+    return ray.remote(num_cpus=0, scheduling_strategy=here())(Channel).remote()
+
+
+def here() -> Any:
+    """This process's node, as where to run: a driver's own actors stay with it, since other nodes may go."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def _forward(channel: Any, tell: Callable[[Event], None]) -> None:
@@ -171,10 +188,15 @@ def _forward(channel: Any, tell: Callable[[Event], None]) -> None:
         tell(event)
 
 
-def _loop(config: dict[str, Any]) -> None:
-    """What Ray Train runs on each worker."""
+def _loop(config: dict[str, Any]) -> bool:
+    """What Ray Train runs on each worker; whether the run has ended."""
     channel = config["channel"]
-    work(config["job"], device=ray.train.torch.get_device(), tell=lambda event: channel.push.remote(event) and None)
+    return work(
+        config["job"],
+        device=ray.train.torch.get_device(),
+        tell=lambda event: channel.push.remote(event) and None,
+        leaving=Notices(),
+    )
 
 
 class _EndOnDeliberateErrors(UserCallback):
@@ -208,17 +230,17 @@ def _trainer(job: Job, resources: Resources, channel: Any, scratch: str) -> ray.
         raise RunError(f"resources.device=cuda needs a GPU for each of {low} workers; Ray has {gpus:.0f}.")
     use_gpu = resources.device == "cuda" or (resources.device == "auto" and gpus >= low)
     return ray.train.torch.TorchTrainer(
-        _loop,
+        _loop,  # type: ignore[arg-type]  # Ray's hints are V1's
         train_loop_config={"job": job, "channel": channel},
-        torch_config=ray.train.torch.TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        torch_config=Listening(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=low if low == high else (low, high),  # type: ignore[arg-type]  # Ray's hints are V1's
+            num_workers=low if low == high else (low, high),  # type: ignore[arg-type]  # likewise
             use_gpu=use_gpu,
             resources_per_worker={"CPU": resources.threads_per_worker or 1, **({"GPU": 1} if use_gpu else {})},
             placement_strategy="SPREAD",
         ),
         run_config=RunConfig(
-            name=job.session,
+            name=uuid.uuid4().hex,
             storage_path=scratch,
             failure_config=FailureConfig(max_failures=resources.max_failures),
             callbacks=[_EndOnDeliberateErrors()],  # type: ignore[list-item]  # likewise
@@ -231,13 +253,14 @@ class _Fit:
 
     def __init__(self, trainer: ray.train.torch.TorchTrainer) -> None:
         self._failure: Exception | None = None
+        self._ended: bool = True
         self._thread = threading.Thread(target=self._run, args=(trainer,), name="ray train", daemon=True)
         self._thread.start()
 
     def _run(self, trainer: ray.train.torch.TorchTrainer) -> None:
         try:
-            trainer.fit()
-        except Exception as error:  # raised in the driver's thread by raise_failure()
+            self._ended = bool(trainer.fit().return_value)  # type: ignore[attr-defined]  # likewise
+        except Exception as error:  # raised in the driver's thread by ended()
             self._failure = error
 
     def running(self) -> bool:
@@ -245,10 +268,10 @@ class _Fit:
         self._thread.join(_POLL_S)
         return self._thread.is_alive()
 
-    def raise_failure(self, folder: RunFolder) -> None:
-        """Raise what ended the training, if anything did."""
+    def ended(self, folder: RunFolder) -> bool:
+        """Whether the run has ended; raises what ended the training, if anything did."""
         if self._failure is None:
-            return
+            return self._ended
         deliberate = _deliberate(self._failure)
         if deliberate:
             raise deliberate

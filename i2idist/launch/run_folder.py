@@ -108,7 +108,10 @@ class RunFolder:
             RunError: the file was edited.
         """
         where = self.file("experiment.yaml")
-        header, _, body = storage.read_bytes(where).decode().partition("\n")
+        try:
+            header, _, body = storage.read_bytes(where).decode().partition("\n")
+        except UnicodeDecodeError as error:
+            raise RunError(f"{where} is no UTF-8 text: {error}. Restore it, or remove the run.") from error
         experiment = from_yaml(body, where)
         if header != f"{_HEADER}{experiment.digest}":
             raise RunError(
@@ -132,10 +135,10 @@ class RunFolder:
                 "data_digest": None,
                 "launches": [],
             }
-        record: dict[str, Any] = json.loads(storage.read_bytes(where))
-        if record["format_version"] != FORMAT_VERSION:
+        record = _object(where)
+        if record.get("format_version") != FORMAT_VERSION:
             raise RunError(
-                f"{where} has format version {record['format_version']}; this i2idist reads {FORMAT_VERSION}."
+                f"{where} has format version {record.get('format_version')}; this i2idist reads {FORMAT_VERSION}."
             )
         return record
 
@@ -148,8 +151,7 @@ class RunFolder:
         where = self.file("result.json")
         if not storage.exists(where):
             return None
-        result: dict[str, Any] = json.loads(storage.read_bytes(where))
-        return result
+        return _object(where)
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Say how the run ended."""
@@ -170,6 +172,21 @@ class RunFolder:
     def clear_stop(self) -> None:
         """Forget an earlier request to stop."""
         storage.delete(self.file("stop"))
+
+
+def _object(where: str) -> dict[str, Any]:
+    """The JSON object in the file at `where`.
+
+    Raises:
+        RunError: it is none.
+    """
+    try:
+        found = json.loads(storage.read_bytes(where))
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{where} is damaged: {error}. Restore it, or remove the run.") from error
+    if not isinstance(found, dict):
+        raise RunError(f"{where} is damaged: it holds no JSON object. Restore it, or remove the run.")
+    return found
 
 
 def _signed(experiment: Experiment) -> bytes:

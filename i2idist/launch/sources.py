@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 
-import safetensors
 import safetensors.torch
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from i2idist.data.cache import default_folder
 from i2idist.errors import SourceError
 from i2idist.experiment import Experiment, Source
 from i2idist.method import Described
+from i2idist.tensors import parse_tensors
 from i2idist.tracking.settings import located
 from i2idist.train.checkpoint import Checkpoints
 
@@ -148,9 +148,6 @@ def load_source(source: Source) -> dict[str, Tensor]:
         raise SourceError(
             f"{source.url} changed since this run was created: its SHA-256 is {found}, not {source.sha256}."
         )
-    try:
-        tensors: dict[str, Tensor] = safetensors.torch.load(data)
-    except safetensors.SafetensorError as error:
-        raise SourceError(f"{source.url} holds no safetensors: {error}.") from error
+    tensors = parse_tensors(data, source.url)
     prefix = "" if is_file else "method."
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

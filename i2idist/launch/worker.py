@@ -40,7 +40,7 @@ from i2idist.tracking.run import Tracker
 from i2idist.tracking.watch import TrackingWatcher
 from i2idist.train.checkpoint import Checkpoints
 from i2idist.train.comm import Comm
-from i2idist.train.loop import Event, Judge, Outcome, fit
+from i2idist.train.loop import Event, Judge, Leaving, Outcome, fit
 from i2idist.train.precision import threads
 from i2idist.train.trainer import Trainer
 
@@ -78,8 +78,13 @@ class Job:
 
 
 def work(
-    job: Job, *, device: torch.device, tell: Callable[[Event], None], interrupted: Callable[[], bool] = lambda: False
-) -> None:
+    job: Job,
+    *,
+    device: torch.device,
+    tell: Callable[[Event], None],
+    interrupted: Callable[[], bool] = lambda: False,
+    leaving: Leaving | None = None,
+) -> bool:
     """Train a run to its end, from wherever it stands. Every worker calls this alike.
 
     Args:
@@ -87,6 +92,10 @@ def work(
         device: this worker's device.
         tell: called on rank 0 with each event.
         interrupted: polled after each step; True stops the run with a checkpoint.
+        leaving: hears of machines that are taken away.
+
+    Returns:
+        Whether the run has ended; False where the workers left with a checkpoint, for others to go on.
 
     Raises:
         LeaseError: another process writes the run folder.
@@ -102,10 +111,12 @@ def work(
         stack.enter_context(threads(count))
         stack.enter_context(_logging(folder.log(comm.rank)))
         writer = stack.enter_context(_writer(job, experiment, folder, comm, tell))
-        outcome = _train(
-            experiment, folder, comm, device, writer, lambda: writer.should_stop() or interrupted(), job.judge
-        )
+        stop = lambda: writer.should_stop() or interrupted()  # noqa: E731
+        outcome = _train(experiment, folder, comm, device, writer, stop, job.judge, leaving)
+        if outcome.stopped == "left":
+            return False
         writer.finish(outcome)
+        return True
 
 
 def check(experiment: Experiment, workers: int, folder: RunFolder) -> None:
@@ -160,6 +171,7 @@ def _train(
     writer: Follower,
     should_stop: Callable[[], bool],
     judge: Judge | None,
+    leaving: Leaving | None,
 ) -> Outcome:
     first, limit = experiment.init_from, experiment.train.validation_images
     with ExitStack() as stack:
@@ -191,6 +203,7 @@ def _train(
             should_stop=should_stop,
             measure=_measurer(experiment, method, train, classifiers, comm, device, stack),
             judge=judge,
+            leaving=leaving,
             watcher=None if tracker is None else _watcher(tracker, experiment),
         )
 

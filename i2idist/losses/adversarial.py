@@ -64,3 +64,13 @@ def hinge_fake(logits: Tensor) -> Tensor:
 def over_scales(loss: Callable[[Tensor], Tensor], logits: Sequence[Tensor]) -> Tensor:
     """The sum of a loss over a discriminator's scales: (N,)."""
     return torch.stack([loss(scale) for scale in logits]).sum(0)
+
+
+def multiscale_real(logits: Sequence[Tensor]) -> Tensor:
+    """`least_squares_real`, the sum over a discriminator's scales: (N,)."""
+    return over_scales(least_squares_real, logits)
+
+
+def multiscale_fake(logits: Sequence[Tensor]) -> Tensor:
+    """`least_squares_fake`, the sum over a discriminator's scales: (N,)."""
+    return over_scales(least_squares_fake, logits)

@@ -14,6 +14,7 @@ from i2idist.methods.dgn_am import DGNAM
 from i2idist.methods.drit import DRIT
 from i2idist.methods.icgan import IcGAN
 from i2idist.methods.minegan import MineGAN
+from i2idist.methods.mmnet import MMNet, MMNetUnpaired
 from i2idist.methods.msgan import MSGAN, MSGANDRIT
 from i2idist.methods.munit import MUNIT
 from i2idist.methods.pix2pix import Pix2Pix
@@ -41,6 +42,8 @@ __all__ = [
     "CycleGANNoise",
     "IcGAN",
     "DRIT",
+    "MMNet",
+    "MMNetUnpaired",
     "MSGAN",
     "MSGANDRIT",
     "MUNIT",
@@ -82,6 +85,8 @@ METHODS: dict[str, type[Method]] = {
     "stargan_modal": StarGANModal,
     "sdit": SDIT,
     "icgan": IcGAN,
+    "mmnet": MMNet,
+    "mmnet_unpaired": MMNetUnpaired,
     "tigan": TIGAN,
     "unit_adaptation": UNITAdaptation,
     "wgan_gp": WGANGP,

@@ -11,7 +11,8 @@ Deviations and readings:
 - D and D2 don't see A, as in the reference; `condition_d` shows it to them, as in the paper's equations.
 - The latent term compares z with E's mean, and doesn't train E (reference). E is frozen inside that term, so that one
   backward pass serves all terms; the reference goes back through G twice for the same gradient.
-- G has no dropout, of which the paper says nothing; the reference's training scripts turn pix2pix's on.
+- `dropout` is pix2pix's, of which the paper says nothing: the reference's training scripts turn it on. Translation has
+  none, so that an output depends on its input and code alone.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor
 
 from i2idist.data.batches import Batch, Paired
-from i2idist.losses.adversarial import least_squares_fake, least_squares_real, over_scales
+from i2idist.losses.adversarial import multiscale_fake, multiscale_real
 from i2idist.losses.latent import kl_to_standard_normal
 from i2idist.losses.reconstruction import l1
 from i2idist.method import Adam, Domains, Method, Player, Schedule, Step, Terms, Update, check_size
@@ -33,6 +34,7 @@ from i2idist.methods.checks import (
     check_choice,
     check_encoded,
     check_equal_sizes,
+    check_probability,
     check_style,
     check_target,
     require_code,
@@ -43,6 +45,7 @@ from i2idist.nn.norm import InstanceNorm
 from i2idist.nn.patchgan import MultiScalePatchGAN, check_patches
 from i2idist.nn.resnet_encoder import ResnetEncoder
 from i2idist.nn.unet import UNet, unet_depth
+from i2idist.randomness import Noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +59,7 @@ class BicycleGANConfig:
         code_dim: length of the code.
         condition_d: whether D and D2 see the input beside the output.
         same_d: whether D judges outputs with drawn codes too, instead of D2.
+        dropout: probability in G, in training alone; 0.5 in the reference's scripts.
         upsample: how G doubles sizes.
         width: channels of G's first layer.
         depth: halvings of the U-net; None: as many as the training size allows, at most 8.
@@ -77,6 +81,7 @@ class BicycleGANConfig:
     code_dim: int = 8
     condition_d: bool = False
     same_d: bool = False
+    dropout: float = 0.0
     upsample: Literal["deconv", "resize"] = "deconv"
     width: int = 64
     depth: int | None = None
@@ -98,6 +103,7 @@ class BicycleGANConfig:
             ConfigError: names the setting.
         """
         check_choice("upsample", self.upsample, ("deconv", "resize"))
+        check_probability("dropout", self.dropout)
         check_at_least(0, lambda_l1=self.lambda_l1, lambda_kl=self.lambda_kl, lambda_latent=self.lambda_latent)
         check_at_least(1, code_dim=self.code_dim, width=self.width, depth=self.depth)
         check_at_least(1, encoder_width=self.encoder_width, encoder_levels=self.encoder_levels)
@@ -134,10 +140,9 @@ class BicycleGAN(Method):
             b.channels,
             width=config.width,
             depth=depth,
-            norm=InstanceNorm,
-            norm_bias=True,
             code_dim=config.code_dim,
             upsample=config.upsample,
+            dropout=config.dropout,
         )
         self._levels = config.encoder_levels or (5 if min(b.height, b.width) >= 256 else 4)
         check_encoded((b.height, b.width), self._levels, "encoder_levels")
@@ -162,8 +167,6 @@ class BicycleGAN(Method):
             scales=config.discriminator_scales,
             width=config.discriminator_width,
             layers=config.discriminator_layers,
-            norm=InstanceNorm,
-            norm_bias=True,
             narrowing=True,
         )
 
@@ -174,7 +177,9 @@ class BicycleGAN(Method):
         small |= {"code_dim": 3, "depth": 2, "encoder_levels": 3, "init_gain": 1.0}
         return {
             "two_discriminators": cls.Config(ema=True, **small),
-            "one_conditional": cls.Config(same_d=True, condition_d=True, upsample="resize", **small),
+            "one_conditional": cls.Config(
+                same_d=True, condition_d=True, upsample="resize", dropout=0.5, **{**small, "depth": 3}
+            ),
         }
 
     @classmethod
@@ -205,15 +210,15 @@ class BicycleGAN(Method):
         noise, z = step.normal("z", 2, self.code_dim)[::2].unbind(1)
         mean, log_variance = self.E(b)
         z_encoded = mean + noise * torch.exp(0.5 * log_variance)
-        b_encoded, b_drawn = self.G(torch.cat([a, a]), torch.cat([z_encoded, z])).chunk(2)
+        b_encoded, b_drawn = self.G(torch.cat([a, a]), torch.cat([z_encoded, z]), self._dropout(step)).chunk(2)
         step.share(b_encoded=b_encoded, b_drawn=b_drawn)
         with frozen(self.E):
             z_again, _ = self.E(b_drawn)
         return {
-            "gan": over_scales(least_squares_real, self.D(self._seen(a, b_encoded))),
+            "gan": multiscale_real(self.D(self._seen(a, b_encoded))),
             "l1": l1(b_encoded, b),
             "kl": kl_to_standard_normal(mean, log_variance),
-            "gan_drawn": over_scales(least_squares_real, self._D2(self._seen(a, b_drawn))),
+            "gan_drawn": multiscale_real(self._D2(self._seen(a, b_drawn))),
             "latent": l1(z_again, z),
         }
 
@@ -222,11 +227,18 @@ class BicycleGAN(Method):
         a, b, a_other, b_other = _halves(step)
         b_encoded, b_drawn = step.shared.b_encoded, step.shared.b_drawn
         return {
-            "real": over_scales(least_squares_real, self.D(self._seen(a, b))),
-            "fake": over_scales(least_squares_fake, self.D(self._seen(a, b_encoded))),
-            "real_drawn": over_scales(least_squares_real, self._D2(self._seen(a_other, b_other))),
-            "fake_drawn": over_scales(least_squares_fake, self._D2(self._seen(a, b_drawn))),
+            "real": multiscale_real(self.D(self._seen(a, b))),
+            "fake": multiscale_fake(self.D(self._seen(a, b_encoded))),
+            "real_drawn": multiscale_real(self._D2(self._seen(a_other, b_other))),
+            "fake_drawn": multiscale_fake(self._D2(self._seen(a, b_drawn))),
         }
+
+    def _dropout(self, step: Step) -> Noise | None:
+        """Masks for the encoded samples' outputs, then for the drawn ones', which take the keys of the others."""
+        if not self.config.dropout:
+            return None
+        samples = torch.arange(len(step.batch.positions), device=step.batch.positions.device)
+        return step.noise("dropout").of(torch.cat([samples[::2], samples[1::2]]))
 
     def _D2(self, seen: Tensor) -> tuple[Tensor, ...]:
         logits: tuple[Tensor, ...] = (self.D if self.config.same_d else self.D2)(seen)

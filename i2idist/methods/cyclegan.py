@@ -34,7 +34,6 @@ from i2idist.methods.checks import (
 )
 from i2idist.nn.image_pool import ImagePool
 from i2idist.nn.init import init_normal
-from i2idist.nn.norm import InstanceNorm
 from i2idist.nn.patchgan import PatchGAN, check_patches
 from i2idist.nn.resnet import ResnetGenerator
 from i2idist.nn.unet import UNet, unet_depth
@@ -146,21 +145,13 @@ class CycleGAN(Method):
             target,
             width=config.width,
             depth=depth,
-            norm=InstanceNorm,
-            norm_bias=True,
             code_dim=config.code_dim,
             dropout=config.dropout,
         )
 
     def _make_discriminator(self, channels: int) -> PatchGAN:
         config = self.config
-        return PatchGAN(
-            channels,
-            width=config.discriminator_width,
-            layers=config.discriminator_layers,
-            norm=InstanceNorm,
-            norm_bias=True,
-        )
+        return PatchGAN(channels, width=config.discriminator_width, layers=config.discriminator_layers)
 
     @classmethod
     def tiny(cls) -> Mapping[str, CycleGANConfig]:

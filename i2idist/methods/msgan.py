@@ -22,14 +22,13 @@ import torch
 from torch import Tensor
 
 from i2idist.data.batches import Batch, Paired
-from i2idist.losses.adversarial import least_squares_fake, least_squares_real, over_scales
+from i2idist.losses.adversarial import multiscale_fake, multiscale_real
 from i2idist.losses.mode_seeking import mode_seeking
 from i2idist.losses.reconstruction import l1
 from i2idist.method import Adam, Domains, Method, Player, Schedule, Step, Terms, Update, check_size
 from i2idist.methods.checks import check_at_least, check_choice, check_equal_sizes, check_target, require_code
 from i2idist.methods.drit import DRIT, DRITConfig
 from i2idist.nn.init import init_xavier
-from i2idist.nn.norm import InstanceNorm
 from i2idist.nn.patchgan import MultiScalePatchGAN, check_patches
 from i2idist.nn.unet import UNet, unet_depth
 
@@ -111,8 +110,6 @@ class MSGAN(Method):
             b.channels,
             width=config.width,
             depth=depth,
-            norm=InstanceNorm,
-            norm_bias=True,
             code_dim=config.code_dim,
             upsample=config.upsample,
         )
@@ -121,8 +118,6 @@ class MSGAN(Method):
             scales=config.discriminator_scales,
             width=config.discriminator_width,
             layers=config.discriminator_layers,
-            norm=InstanceNorm,
-            norm_bias=True,
             narrowing=True,
         )
         init_xavier(self.G, config.init_gain)
@@ -166,7 +161,7 @@ class MSGAN(Method):
         step.share(fake=fake)
         x_1, x_2 = both.chunk(2)
         return {
-            "gan": 2 * over_scales(least_squares_real, self.D(fake)),
+            "gan": 2 * multiscale_real(self.D(fake)),
             "l1": l1(x_1, x),
             "mode_seeking": mode_seeking(x_1, x_2, z_1, z_2),
         }
@@ -175,8 +170,8 @@ class MSGAN(Method):
         """Pix2pix's loss with least squares, the two outputs of an input each against the target."""
         c, x = step.both
         return {
-            "real": 2 * over_scales(least_squares_real, self.D(torch.cat([c, x], dim=1))),
-            "fake": 2 * over_scales(least_squares_fake, self.D(step.shared.fake)),
+            "real": 2 * multiscale_real(self.D(torch.cat([c, x], dim=1))),
+            "fake": 2 * multiscale_fake(self.D(step.shared.fake)),
         }
 
     def translate(self, x: Tensor, code: Tensor | None = None, *, target: str = "b") -> Tensor:

@@ -30,7 +30,7 @@ from torch.nn.functional import instance_norm
 
 from i2idist.data.batches import Batch, Unpaired
 from i2idist.errors import ConfigError, SizeError
-from i2idist.losses.adversarial import least_squares_fake, least_squares_real, over_scales
+from i2idist.losses.adversarial import multiscale_fake, multiscale_real
 from i2idist.losses.reconstruction import l1, l2
 from i2idist.method import Adam, Domain, Domains, Method, Player, Schedule, Step, Terms, Update, check_size
 from i2idist.methods.checks import (
@@ -43,7 +43,7 @@ from i2idist.methods.checks import (
 )
 from i2idist.nn.adain import AdaINDecoder, ContentEncoder, StyleEncoder, style_mlp
 from i2idist.nn.init import init_kaiming, init_normal
-from i2idist.nn.patchgan import MultiScale, StridedPatchGAN, check_strided_patches
+from i2idist.nn.patchgan import MultiScaleStridedPatchGAN, check_strided_patches
 from i2idist.nn.vgg import VGGFeatures
 
 
@@ -165,11 +165,13 @@ class MUNIT(Method):
             _check_visible(a, b)
             self.vgg = VGGFeatures(config.vgg_width)
 
-    def _make_discriminator(self, channels: int) -> MultiScale:
+    def _make_discriminator(self, channels: int) -> MultiScaleStridedPatchGAN:
         config = self.config
-        width, layers = config.discriminator_width, config.discriminator_layers
-        d = MultiScale(
-            StridedPatchGAN(channels, width=width, layers=layers) for _ in range(config.discriminator_scales)
+        d = MultiScaleStridedPatchGAN(
+            channels,
+            scales=config.discriminator_scales,
+            width=config.discriminator_width,
+            layers=config.discriminator_layers,
         )
         init_normal(d)
         return d
@@ -231,8 +233,8 @@ class MUNIT(Method):
         x12, x21 = self.G_2.decode(c1, s2), self.G_1.decode(c2, s1)
         step.keep(s1=s1, s2=s2, c1=c1, c2=c2, x12=x12, x21=x21)
         return {
-            "D_1": _real(self.D_1(x1)) + _fake(self.D_1(x21.detach())),
-            "D_2": _real(self.D_2(x2)) + _fake(self.D_2(x12.detach())),
+            "D_1": multiscale_real(self.D_1(x1)) + multiscale_fake(self.D_1(x21.detach())),
+            "D_2": multiscale_real(self.D_2(x2)) + multiscale_fake(self.D_2(x12.detach())),
         }
 
     def autoencoder_terms(self, step: Step) -> Terms:
@@ -240,7 +242,7 @@ class MUNIT(Method):
         x1, x2 = step.both
         config, made = self.config, step.shared
         c1, c2, x12, x21 = made.c1, made.c2, made.x12, made.x21
-        terms = {"gan": _real(self.D_2(x12)) + _real(self.D_1(x21))}  # Eq. 5
+        terms = {"gan": multiscale_real(self.D_2(x12)) + multiscale_real(self.D_1(x21))}  # Eq. 5
         if config.lambda_x or config.lambda_cycle:
             s1, s2 = self.G_1.style(x1), self.G_2.style(x2)
         if config.lambda_x:
@@ -294,14 +296,6 @@ class MUNIT(Method):
     def translator_networks(self) -> tuple[str, ...]:
         """Both autoencoders."""
         return ("G_1", "G_2")
-
-
-def _real(logits: tuple[Tensor, ...]) -> Tensor:
-    return over_scales(least_squares_real, logits)
-
-
-def _fake(logits: tuple[Tensor, ...]) -> Tensor:
-    return over_scales(least_squares_fake, logits)
 
 
 def _check_visible(*domains: Domain) -> None:

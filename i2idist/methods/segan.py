@@ -38,7 +38,6 @@ from i2idist.losses.reconstruction import l1
 from i2idist.method import Adam, Domains, Method, Player, Schedule, Step, Terms, Update, check_size
 from i2idist.methods.checks import check_at_least, check_choice, check_equal_sizes, check_target, require_code
 from i2idist.nn.init import init_normal
-from i2idist.nn.norm import InstanceNorm
 from i2idist.nn.patchgan import MultiScalePatchGAN, check_patches
 from i2idist.nn.resnet import ResnetGenerator
 from i2idist.nn.statistics import StatisticsNetwork
@@ -148,8 +147,6 @@ class SEGAN(Method):
             scales=config.discriminator_scales,
             width=config.discriminator_width,
             layers=config.discriminator_layers,
-            norm=InstanceNorm,
-            norm_bias=True,
         )
         init_normal(self.G)
         init_normal(self.D)
@@ -183,8 +180,6 @@ class SEGAN(Method):
             b.channels,
             width=config.width,
             depth=depth,
-            norm=InstanceNorm,
-            norm_bias=True,
             code_dim=config.code_dim,
             upsample=config.upsample,
         )

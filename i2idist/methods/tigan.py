@@ -43,6 +43,8 @@ from i2idist.nn.statistics import PairStatisticsNetwork, StatisticsNetwork, halv
 
 _SMALLEST = 8
 """Pixels a side at which E stops halving."""
+_SKIPS = 2
+"""Levels that the U-net's decoder sees where none are set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,17 +57,19 @@ class TIGANConfig:
         report_information: estimate both, whatever T does about them: an I(x; y_hat) near 0 shows a T that ignores x.
         code_dim: length of xi.
         translator: DCGAN-like [4.3], or a U-net [A].
-        skips: levels of E that the U-net's decoder sees, 2 or 3 [A].
+        skips: levels of E that the U-net's decoder sees, 2 or 3 [A]; None: 2. The DCGAN-like one sees none.
         gan: non-saturating with spectral norm, or WGAN-GP [A].
         lambda_gp: weight of WGAN-GP's penalty (Gulrajani et al. 2017).
         critic_steps: updates of WGAN-GP's critic, each on a batch of its own, before one of T (likewise).
         negatives_per_positive: independent codes scored for each true one.
         width: channels of E's first level.
-        depth: halvings of the DCGAN-like E; None: down to 8 pixels.
+        depth: halvings of the DCGAN-like E; None: down to 8 pixels. The U-net's are its skips and one.
         discriminator_width: channels of the discriminator's first layer.
         statistics_width: channels of the statistics networks' first convolution.
         statistics_hidden: width of their last hidden layer.
         lr: learning rate of all players.
+        discriminator_lr: the discriminator's own; None: `lr`.
+        statistics_lr: the statistics networks' own; None: `lr`.
         betas: Adam's decay rates, its usual ones.
         lr_hold: the learning rate is constant for this fraction of training, then falls linearly to 0.
         ema: whether a moving average of T is kept for translation.
@@ -76,7 +80,7 @@ class TIGANConfig:
     report_information: bool = False
     code_dim: int = 64
     translator: Literal["dcgan", "unet"] = "dcgan"
-    skips: int = 2
+    skips: int | None = None
     gan: Literal["non_saturating", "wgan_gp"] = "non_saturating"
     lambda_gp: float = 10.0
     critic_steps: int = 5
@@ -87,6 +91,8 @@ class TIGANConfig:
     statistics_width: int = 64
     statistics_hidden: int = 512
     lr: float = 1e-4
+    discriminator_lr: float | None = None
+    statistics_lr: float | None = None
     betas: tuple[float, float] = (0.9, 0.999)
     lr_hold: float = 1.0
     ema: bool = False
@@ -105,6 +111,12 @@ class TIGANConfig:
         check_at_least(1, negatives_per_positive=self.negatives_per_positive, width=self.width, depth=self.depth)
         check_at_least(1, discriminator_width=self.discriminator_width, statistics_width=self.statistics_width)
         check_at_least(2, statistics_hidden=self.statistics_hidden)
+        unread = {"unet": "depth", "dcgan": "skips"}[self.translator]
+        if vars(self)[unread] is not None:
+            raise ConfigError(
+                f"method.{unread} is {vars(self)[unread]}, but method.translator={self.translator} doesn't read it: "
+                f"leave it out, or choose the other translator."
+            )
 
     @property
     def estimates(self) -> tuple[str, ...]:
@@ -134,7 +146,8 @@ class TIGAN(Method):
         self.code_dim = config.code_dim
         self._size = size = (a.height, a.width)
         unet = config.translator == "unet"
-        depth = config.skips + 1 if unet else config.depth or halvings_to(_SMALLEST, size)
+        skips = (config.skips or _SKIPS) if unet else 0
+        depth = skips + 1 if unet else config.depth or halvings_to(_SMALLEST, size)
         self.size_multiple = 2**depth
         check_size(*size, self.size_multiple, "TI-GAN's translator")
         self.T = NoiseTranslator(
@@ -144,7 +157,7 @@ class TIGAN(Method):
             width=config.width,
             depth=depth,
             code_dim=config.code_dim,
-            skips=config.skips if unet else 0,
+            skips=skips,
         )
         init_normal(self.T)
         self.D = Critic(b.channels, size, width=config.discriminator_width)
@@ -177,7 +190,7 @@ class TIGAN(Method):
     def players(self) -> tuple[Player, ...]:
         """Translator and discriminator, and the statistics networks where there are any."""
         config = self.config
-        adam, schedule = Adam(lr=config.lr, betas=config.betas), Schedule(hold=config.lr_hold)
+        rates = {"discriminator": config.discriminator_lr, "statistics": config.statistics_lr}
         networks: dict[str, tuple[str, ...]] = {"translator": ("T",), "discriminator": ("D",)}
         if config.estimates:
             networks["statistics"] = tuple(f"S_{name}" for name in config.estimates)
@@ -185,8 +198,8 @@ class TIGAN(Method):
             Player(
                 name=name,
                 networks=networks[name],
-                optimizer=adam,
-                schedule=schedule,
+                optimizer=Adam(lr=rates.get(name) or config.lr, betas=config.betas),
+                schedule=Schedule(hold=config.lr_hold),
                 ema=config.ema and name == "translator",
             )
             for name in networks

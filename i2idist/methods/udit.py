@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from i2idist.data.batches import Batch, Unpaired
 from i2idist.errors import ConfigError, SourceError
-from i2idist.losses.adversarial import least_squares_fake, least_squares_real, over_scales
+from i2idist.losses.adversarial import multiscale_fake, multiscale_real
 from i2idist.losses.reconstruction import l1
 from i2idist.method import Adam, Domains, Method, Player, Schedule, Step, Terms, Update, check_size
 from i2idist.methods.checks import (
@@ -47,7 +47,7 @@ from i2idist.methods.checks import (
 from i2idist.nn.adain import style_mlp
 from i2idist.nn.extractor import FaceExtractor, Frozen, SemanticExtractor
 from i2idist.nn.init import init_kaiming, init_normal
-from i2idist.nn.patchgan import MultiScale, StridedPatchGAN, check_strided_patches
+from i2idist.nn.patchgan import MultiScaleStridedPatchGAN, check_strided_patches
 from i2idist.nn.pooled import Content, PooledEncoder, PooledStyleEncoder, UnpoolingDecoder
 
 SOURCE = "extractor"
@@ -140,7 +140,7 @@ class Translator(nn.Module):
         """Make the networks for images of so many channels."""
         super().__init__()
         self.channels = channels
-        shape = {"width": config.width, "blocks": config.blocks, "kernel": config.kernel}
+        shape: dict[str, Any] = {"width": config.width, "blocks": config.blocks, "kernel": config.kernel}
         self.content = PooledEncoder(channels, downs=config.downs, indices=config.pooling_indices, **shape)
         self.style = PooledStyleEncoder(
             channels, width=config.width, downs=config.downs, kernel=config.kernel, code_dim=config.code_dim
@@ -193,10 +193,14 @@ class UDIT(Method):
                 raise ConfigError(f"method.extractor=face takes images of 1 or 3 channels, not {a.channels}.")
             self.h = Frozen(self._make_extractor(a.channels))
 
-    def _make_discriminator(self, channels: int) -> MultiScale:
-        width, layers = self.config.discriminator_width, self.config.discriminator_layers
-        count = self.config.discriminator_scales
-        d = MultiScale(StridedPatchGAN(channels, width=width, layers=layers) for _ in range(count))
+    def _make_discriminator(self, channels: int) -> MultiScaleStridedPatchGAN:
+        config = self.config
+        d = MultiScaleStridedPatchGAN(
+            channels,
+            scales=config.discriminator_scales,
+            width=config.discriminator_width,
+            layers=config.discriminator_layers,
+        )
         init_normal(d)
         return d
 
@@ -263,8 +267,8 @@ class UDIT(Method):
         x_AB, x_BA = self.G_B.decode(c_A, s_B), self.G_A.decode(c_B, s_A)
         step.keep(s_A=s_A, s_B=s_B, c_A=c_A, c_B=c_B, x_AB=x_AB, x_BA=x_BA)
         return {
-            "D_A": _real(self.D_A(x_A)) + _fake(self.D_A(x_BA.detach())),
-            "D_B": _real(self.D_B(x_B)) + _fake(self.D_B(x_AB.detach())),
+            "D_A": multiscale_real(self.D_A(x_A)) + multiscale_fake(self.D_A(x_BA.detach())),
+            "D_B": multiscale_real(self.D_B(x_B)) + multiscale_fake(self.D_B(x_AB.detach())),
         }
 
     def translator_terms(self, step: Step) -> Terms:
@@ -272,7 +276,7 @@ class UDIT(Method):
         x_A, x_B = step.both
         made = step.shared
         c_A, c_B, x_AB, x_BA = made.c_A, made.c_B, made.x_AB, made.x_BA
-        terms = {"gan": _real(self.D_B(x_AB)) + _real(self.D_A(x_BA))}  # Eq. 5.4
+        terms = {"gan": multiscale_real(self.D_B(x_AB)) + multiscale_real(self.D_A(x_BA))}  # Eq. 5.4
         if self.config.lambda_x:
             x_AA = self.G_A.decode(c_A, self.G_A.style(x_A))
             x_BB = self.G_B.decode(c_B, self.G_B.style(x_B))
@@ -371,11 +375,3 @@ def _fill(extractor: nn.Module, state: Mapping[str, Tensor], config: UDITConfig)
             f"sources.{SOURCE} isn't the network that the method's settings describe ({what}); `i2idist extractor` "
             f"printed the settings that fit its own: {error}"
         ) from error
-
-
-def _real(logits: tuple[Tensor, ...]) -> Tensor:
-    return over_scales(least_squares_real, logits)
-
-
-def _fake(logits: tuple[Tensor, ...]) -> Tensor:
-    return over_scales(least_squares_fake, logits)

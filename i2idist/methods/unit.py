@@ -11,8 +11,9 @@ reconstruction (the paper's x_1^{1->2}, x_1^{1->1}); h = G_H(z).
 Deviations and readings:
 - Every norm and divergence is a mean over elements, KL = mean(mu^2) / 2; so the lambdas don't depend on the size.
 - The generators' adversarial loss is non-saturating; Eqs. 5 and 6 are the minimax form.
-- Instance norm follows every convolution but the first and the last of encoders and generators; LeakyReLU has slope
-  0.01; the discriminators' layers are 3x3 convolutions of stride 2, before a 1x1 convolution. The text doesn't say.
+- Instance norm follows every convolution but the first and the last of encoders and generators, or batch norm, which
+  leaves a flat background its colour; LeakyReLU has slope 0.01; the discriminators' layers are 3x3 convolutions of
+  stride 2, before a 1x1 convolution. The text doesn't say.
 - Initial weights are N(0, 0.02^2); those of the public code's encoders and generators follow He's rule, as there.
 - One draw of eta serves the reconstruction and the translation of an image.
 - `networks: public` are those of the public code: MUNIT's content encoder and decoder and its multi-scale
@@ -45,7 +46,8 @@ from i2idist.method import Adam, Domain, Domains, Method, Player, Schedule, Step
 from i2idist.methods.checks import check_at_least, check_choice, check_equal_sizes, check_target, require_code
 from i2idist.nn.adain import ContentEncoder
 from i2idist.nn.init import init_kaiming, init_normal
-from i2idist.nn.patchgan import MultiScale, StridedPatchGAN, check_strided_patches
+from i2idist.nn.norm import CrossReplicaBatchNorm, InstanceNorm, NormLayer, evaluating
+from i2idist.nn.patchgan import MultiScale, MultiScaleStridedPatchGAN, check_strided_patches
 from i2idist.nn.vae import back_end, discriminator, front_end, leaky_blocks, plain_decoder
 from i2idist.randomness import Noise, content_keys
 
@@ -63,6 +65,7 @@ class UNITConfig:
         shared_layers: residual blocks shared by the encoders, and by the generators; 0: nothing is shared.
         sample_at_test: whether translation adds eta, drawn by a code, as training does.
         networks: the paper's, or the public code's.
+        norm: of the paper's networks; batch norm normalises in translation by running statistics.
         gan: log loss (Eqs. 5, 6), or the public code's least squares.
         width: channels of the first layer of the encoders.
         blocks: residual blocks of each encoder and generator.
@@ -84,6 +87,7 @@ class UNITConfig:
     shared_layers: int = 1
     sample_at_test: bool = False
     networks: Literal["paper", "public"] = "paper"
+    norm: Literal["instance", "batch"] = "instance"
     gan: Literal["log", "least_squares"] = "log"
     width: int = 64
     blocks: int = 4
@@ -103,6 +107,7 @@ class UNITConfig:
             ConfigError: names the setting.
         """
         check_choice("networks", self.networks, ("paper", "public"))
+        check_choice("norm", self.norm, ("instance", "batch"))
         check_choice("gan", self.gan, ("log", "least_squares"))
         check_at_least(0, lambda_gan=self.lambda_gan, lambda_kl=self.lambda_kl, lambda_recon=self.lambda_recon)
         check_at_least(0, lambda_cycle_kl=self.lambda_cycle_kl, lambda_cycle=self.lambda_cycle)
@@ -117,6 +122,8 @@ class UNITConfig:
             )
         if self.networks == "public" and self.shared_layers:
             raise ConfigError("The public code's networks share nothing: set method.shared_layers to 0.")
+        if self.networks == "public" and self.norm == "batch":
+            raise ConfigError("The public code's networks have norms of their own: leave method.norm as it is.")
 
 
 class UNIT(Method):
@@ -142,9 +149,10 @@ class UNIT(Method):
         self._check_size(a.height, a.width)
         self.config = config
         self.code_dim = 1 if config.sample_at_test else 0
+        self._norm: NormLayer = CrossReplicaBatchNorm if config.norm == "batch" else InstanceNorm
         self.E_L1, self.E_L2 = self._make_encoder(a), self._make_encoder(b)
-        self.E_H = leaky_blocks(4 * config.width, config.shared_layers)
-        self.G_H = leaky_blocks(4 * config.width, config.shared_layers)
+        self.E_H = leaky_blocks(4 * config.width, config.shared_layers, self._norm)
+        self.G_H = leaky_blocks(4 * config.width, config.shared_layers, self._norm)
         self.G_L1, self.G_L2 = self._make_generator(a), self._make_generator(b)
         self._make_discriminators(a, b)
         init_normal(self)
@@ -156,15 +164,15 @@ class UNIT(Method):
         config = self.config
         if config.networks == "public":
             return ContentEncoder(domain.channels, width=config.width, downs=2, blocks=config.blocks)
-        own = leaky_blocks(4 * config.width, config.blocks - config.shared_layers)
-        return nn.Sequential(front_end(domain.channels, config.width), own)
+        own = leaky_blocks(4 * config.width, config.blocks - config.shared_layers, self._norm)
+        return nn.Sequential(front_end(domain.channels, config.width, self._norm), own)
 
     def _make_generator(self, domain: Domain) -> nn.Module:
         config = self.config
         if config.networks == "public":
             return plain_decoder(domain.channels, width=config.width, ups=2, blocks=config.blocks)
-        own = leaky_blocks(4 * config.width, config.blocks - config.shared_layers)
-        return nn.Sequential(own, back_end(domain.channels, config.width))
+        own = leaky_blocks(4 * config.width, config.blocks - config.shared_layers, self._norm)
+        return nn.Sequential(own, back_end(domain.channels, config.width, self._norm))
 
     def _make_discriminators(self, a: Domain, b: Domain) -> None:
         config = self.config
@@ -173,7 +181,7 @@ class UNIT(Method):
         def make(channels: int) -> MultiScale:
             if config.networks == "paper":
                 return MultiScale([discriminator(channels, width, layers)])
-            return MultiScale(StridedPatchGAN(channels, width=width, layers=layers) for _ in range(scales))
+            return MultiScaleStridedPatchGAN(channels, scales=scales, width=width, layers=layers)
 
         if config.networks == "public":
             check_strided_patches(a.height, a.width, layers=layers, scales=scales)
@@ -189,7 +197,7 @@ class UNIT(Method):
             "shared": cls.Config(**small),
             "public": cls.Config(**public, discriminator_scales=2, weight_decay=1e-4, **small),
             "sharing_alone": cls.Config(
-                lambda_cycle=0.0, lambda_cycle_kl=0.0, shared_layers=2, sample_at_test=True, **small
+                norm="batch", lambda_cycle=0.0, lambda_cycle_kl=0.0, shared_layers=2, sample_at_test=True, **small
             ),
             "cycle_alone": cls.Config(lambda_kl=0.0, lambda_recon=0.0, shared_layers=0, **small),
         }
@@ -271,11 +279,12 @@ class UNIT(Method):
         check_target(target, self.targets)
         self._check_size(*x.shape[2:])
         encoder, generator = (self.E_L1, self.G_L2) if target == "b" else (self.E_L2, self.G_L1)
-        z = self.E_H(encoder(x))
-        if self.config.sample_at_test:
-            code = require_code(code, x, self.code_dim)
-            z = z + Noise(content_keys(code)).normal(tuple(z.shape[1:]), z.dtype)
-        out: Tensor = generator(self.G_H(z))
+        with evaluating(self):
+            z = self.E_H(encoder(x))
+            if self.config.sample_at_test:
+                code = require_code(code, x, self.code_dim)
+                z = z + Noise(content_keys(code)).normal(tuple(z.shape[1:]), z.dtype)
+            out: Tensor = generator(self.G_H(z))
         return out
 
     def generator_networks(self) -> tuple[str, ...]:

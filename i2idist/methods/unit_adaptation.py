@@ -12,8 +12,9 @@ one linear layer gives the logit of being real and another, C, those of the clas
 
 Deviations and readings:
 - The discriminators' layers are ours: 5x5 convolutions of stride 2, the first `private_layers` not tied, and one linear
-  layer to the features. Nothing rectifies these: pairs that don't correspond yet draw rectified features, which are
-  mostly 0, to 0 for good.
+  layer to the features, whose mean is 0 and variance 1 in each image: else the distance of a pair falls by shrinking
+  them all, without making the pair any more alike. Nothing rectifies them: pairs that don't correspond yet draw
+  rectified features, which are mostly 0, to 0 for good.
 - The distance of features trains the discriminators alone: it "encouraged D_1 and D_2 to interpret a pair of
   corresponding images in the same way". The pairs are (x_11, x_12) and (x_22, x_21).
 - The weights of classification and features aren't given.
@@ -113,6 +114,7 @@ class UNITAdaptation(UNIT):
             *_layers(own[-1], tied),
             nn.Flatten(),
             nn.Linear(widths[-1] * height * width, config.features),
+            nn.LayerNorm(config.features, elementwise_affine=False),
         )
         self.D_real = nn.Linear(config.features, 1)
         self.D_1 = TiedDiscriminator(_layers(a.channels, own), self.D_H, self.D_real)

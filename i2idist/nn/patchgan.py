@@ -8,14 +8,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from i2idist.errors import SizeError
-from i2idist.nn.norm import NormLayer
+from i2idist.nn.norm import InstanceNorm, NormLayer
 from i2idist.nn.resnet import ReflectConv
 
 
 class PatchGAN(nn.Module):
     """The PatchGAN of pix2pix (Isola et al. 2017, arXiv:1611.07004, section 6.1.2); with three layers it sees 70x70."""
 
-    def __init__(self, in_channels: int, *, width: int, layers: int, norm: NormLayer, norm_bias: bool) -> None:
+    def __init__(
+        self, in_channels: int, *, width: int, layers: int, norm: NormLayer = InstanceNorm, norm_bias: bool = True
+    ) -> None:
         """Make the network.
 
         Args:
@@ -89,6 +91,14 @@ class MultiScale(nn.Module):
         return tuple(logits)
 
 
+class MultiScaleStridedPatchGAN(MultiScale):
+    """Equal `StridedPatchGAN`s at several scales."""
+
+    def __init__(self, in_channels: int, *, scales: int, width: int, layers: int, slope: float = 0.2) -> None:
+        """Make `scales` networks; for the other settings see `StridedPatchGAN`."""
+        super().__init__(StridedPatchGAN(in_channels, width=width, layers=layers, slope=slope) for _ in range(scales))
+
+
 class MultiScalePatchGAN(MultiScale):
     """PatchGANs at several scales, equal or each half as wide as the finer one."""
 
@@ -99,8 +109,8 @@ class MultiScalePatchGAN(MultiScale):
         scales: int,
         width: int,
         layers: int,
-        norm: NormLayer,
-        norm_bias: bool,
+        norm: NormLayer = InstanceNorm,
+        norm_bias: bool = True,
         narrowing: bool = False,
     ) -> None:
         """Make `scales` networks, with `narrowing` of halved widths; for the other settings see `PatchGAN`."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from i2idist.errors import SizeError
-from i2idist.nn.norm import NormLayer
+from i2idist.nn.norm import InstanceNorm, NormLayer
 from i2idist.randomness import Noise
 
 Upsample = Literal["deconv", "resize"]
@@ -61,8 +61,8 @@ class UNet(nn.Module):
         *,
         width: int,
         depth: int,
-        norm: NormLayer,
-        norm_bias: bool,
+        norm: NormLayer = InstanceNorm,
+        norm_bias: bool = True,
         code_dim: int = 0,
         upsample: Upsample = "deconv",
         dropout: float = 0.0,

@@ -6,47 +6,49 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from i2idist.nn.adain import doublings
-from i2idist.nn.norm import InstanceNorm
+from i2idist.nn.norm import InstanceNorm, NormLayer
 from i2idist.nn.resnet import ReflectConv, ResidualBlock
 
 SLOPE = 0.01
 
 
 class LeakyBlock(nn.Module):
-    """x + norm(conv(leaky(norm(conv(x))))), with instance norm: UNIT's residual block."""
+    """x + norm(conv(leaky(norm(conv(x))))): UNIT's residual block."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm: NormLayer = InstanceNorm) -> None:
         """Make the block for (N, channels, H, W)."""
         super().__init__()
         self.conv_1 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
         self.conv_2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.norm_1, self.norm_2 = norm(channels), norm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
-        h = functional.leaky_relu(functional.instance_norm(self.conv_1(x)), SLOPE)
-        return x + functional.instance_norm(self.conv_2(h))
+        h = functional.leaky_relu(self.norm_1(self.conv_1(x)), SLOPE)
+        out: Tensor = x + self.norm_2(self.conv_2(h))
+        return out
 
 
-def leaky_blocks(channels: int, count: int) -> nn.Sequential:
+def leaky_blocks(channels: int, count: int, norm: NormLayer = InstanceNorm) -> nn.Sequential:
     """`count` residual blocks, the identity for none: (N, channels, H, W) -> the same shape."""
-    return nn.Sequential(*(LeakyBlock(channels) for _ in range(count)))
+    return nn.Sequential(*(LeakyBlock(channels, norm) for _ in range(count)))
 
 
-def front_end(in_channels: int, width: int) -> nn.Sequential:
+def front_end(in_channels: int, width: int, norm: NormLayer = InstanceNorm) -> nn.Sequential:
     """Three convolutions, the last two of stride 2: (N, in_channels, H, W) -> (N, 4 * width, H / 4, W / 4)."""
     return nn.Sequential(
         ReflectConv(in_channels, width, 7),
         nn.LeakyReLU(SLOPE, inplace=True),
-        *_normed(nn.Conv2d(width, 2 * width, 3, 2, 1, bias=False)),
-        *_normed(nn.Conv2d(2 * width, 4 * width, 3, 2, 1, bias=False)),
+        *_normed(nn.Conv2d(width, 2 * width, 3, 2, 1, bias=False), norm),
+        *_normed(nn.Conv2d(2 * width, 4 * width, 3, 2, 1, bias=False), norm),
     )
 
 
-def back_end(out_channels: int, width: int) -> nn.Sequential:
+def back_end(out_channels: int, width: int, norm: NormLayer = InstanceNorm) -> nn.Sequential:
     """Three transposed convolutions: (N, 4 * width, h, w) -> (N, out_channels, 4 * h, 4 * w) in [-1, 1]."""
     return nn.Sequential(
-        *_normed(nn.ConvTranspose2d(4 * width, 2 * width, 3, 2, 1, output_padding=1, bias=False)),
-        *_normed(nn.ConvTranspose2d(2 * width, width, 3, 2, 1, output_padding=1, bias=False)),
+        *_normed(nn.ConvTranspose2d(4 * width, 2 * width, 3, 2, 1, output_padding=1, bias=False), norm),
+        *_normed(nn.ConvTranspose2d(2 * width, width, 3, 2, 1, output_padding=1, bias=False), norm),
         nn.ConvTranspose2d(width, out_channels, 1),
         nn.Tanh(),
     )
@@ -75,5 +77,5 @@ def plain_decoder(out_channels: int, *, width: int, ups: int, blocks: int) -> nn
     return nn.Sequential(*content, *doublings(out_channels, width, ups), nn.Tanh())
 
 
-def _normed(conv: nn.Conv2d | nn.ConvTranspose2d) -> tuple[nn.Module, ...]:
-    return conv, InstanceNorm(conv.out_channels), nn.LeakyReLU(SLOPE, inplace=True)
+def _normed(conv: nn.Conv2d | nn.ConvTranspose2d, norm: NormLayer) -> tuple[nn.Module, ...]:
+    return conv, norm(conv.out_channels), nn.LeakyReLU(SLOPE, inplace=True)

@@ -6,13 +6,16 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import TypeAdapter
+
 from i2idist import storage
 from i2idist.errors import SourceError
+from i2idist.tensors import WeightsName
 from i2idist.tracking.fetch import DIGEST, download, location_of
 from i2idist.tracking.place import connect, experiment_id, mlflow_errors, tracking_uri
 from i2idist.tracking.registry import check_model_name, create_version, pin_version, version_with
@@ -120,10 +123,7 @@ def fetch_weights(model_uri: str, cache: Path, *, uri: str | None = None) -> Fet
     """
     pinned = pinned_uri(model_uri, uri=uri)
     folder = Path(fetch_folder(pinned, cache, uri=uri))
-    cards = [(path.parent, json.loads(path.read_bytes())) for path in sorted(folder.rglob("*.json"))]
-    own, found = next(
-        ((at, card) for at, card in cards if {"weights", "weights_sha256"} <= card.keys()), (folder, None)
-    )
+    own, found = next(_cards(folder), (folder, None))
     if found is None:
         raise SourceError(f"{pinned} holds no weights of i2idist.")
     path = own / found["weights"]
@@ -131,3 +131,13 @@ def fetch_weights(model_uri: str, cache: Path, *, uri: str | None = None) -> Fet
     if hashlib.sha256(data).hexdigest() != found["weights_sha256"]:
         raise SourceError(f"{path}, fetched from {pinned}, is damaged or missing: remove its folder and try again.")
     return Fetched(pinned, data, found)
+
+
+def _cards(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """JSON files that name a weight file beside them and its digest, each with its folder."""
+    named = TypeAdapter(WeightsName)
+    for path in sorted(folder.rglob("*.json")):
+        with suppress(ValueError, RecursionError, KeyError, TypeError):  # some other JSON
+            card = json.loads(path.read_bytes())
+            if "weights_sha256" in card and named.validate_python(card["weights"]):
+                yield path.parent, card

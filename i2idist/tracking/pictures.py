@@ -8,9 +8,9 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from i2idist.data.batches import Batch, Images, Labelled, Paired, Unpaired
-from i2idist.method import Method
-from i2idist.pictures import interpolated_codes, interpolation_headers, sheet
+from i2idist.data.batches import Batch, Images, Labelled, Multimodal, Paired, Unpaired
+from i2idist.method import ARROW, Domain, Method
+from i2idist.pictures import interpolated_codes, interpolation_headers, label_colors, sheet
 from i2idist.randomness import key_of, normal, sample_keys
 from i2idist.train.precision import memory_format, parameter_dtype
 from i2idist.train.saved import as_saved
@@ -35,6 +35,10 @@ class Pictures:
             I2IError: what data or method raise.
         """
         method, batch = trainer.method, self._inputs(trainer)
+        if isinstance(batch, Multimodal):
+            return _routes(trainer, batch)
+        if isinstance(batch, Labelled) and ARROW in method.targets[0]:
+            return _to_labels(trainer, batch)
         codes = self._codes(method, CODES)
         targets = method.targets if isinstance(batch, Labelled) else method.targets[:1]
         outputs = torch.cat([_translate(trainer, _sources(batch), codes, target) for target in targets], dim=1)
@@ -56,7 +60,10 @@ class Pictures:
 
     def attention(self, trainer: Trainer) -> Image | None:
         """Where each target lets the inputs change, white; None where the method has no attention."""
-        method, x = trainer.method, _sources(self._inputs(trainer))
+        method, batch = trainer.method, self._inputs(trainer)
+        if isinstance(batch, Multimodal):
+            return None
+        x = _sources(batch)
         with as_saved(trainer):
             found = [method.attention(x, target=target) for target in method.targets]
         maps = [one.float() * 2 - 1 for one in found if one is not None]
@@ -84,6 +91,44 @@ def _sources(batch: Batch) -> Tensor:
         return batch.a
     assert isinstance(batch, (Images, Labelled))
     return batch.x
+
+
+def _routes(trainer: Trainer, batch: Multimodal) -> Image:
+    """What the first path starts from; what all paths that end as it does make of each sample; the truth."""
+    method = trainer.method
+    goal = method.domains.route(method.targets[0])[1]
+    names = [domain.name for domain in method.domains.images]
+    images = dict(zip(names, batch.images, strict=True))
+    targets = [target for target in method.targets if target.endswith(f"{ARROW}{goal.name}")]
+    sources = {target: method.domains.sources(target) for target in targets}
+    with as_saved(trainer):
+        made = [
+            method.translate(torch.cat([images[domain.name] for domain in parts], dim=1), target=target)
+            for target, parts in sources.items()
+        ]
+    (first,) = sources[targets[0]]
+    outputs = torch.stack([_shown(y, goal) for y in (*made, images[goal.name])], dim=1)
+    columns = ["+".join(domain.name[:5] for domain in parts) for parts in sources.values()]
+    title = f"{trainer.images:,} images: {first.name}, and {goal.name} made of"
+    return sheet(_shown(images[first.name], first), outputs, title=title, columns=[*columns, "truth"])
+
+
+def _to_labels(trainer: Trainer, batch: Labelled) -> Image:
+    """Each image and its translations from its own label to every other."""
+    labels = list(dict.fromkeys(target.partition(ARROW)[0] for target in trainer.method.targets))
+    with as_saved(trainer):
+        rows = [
+            torch.cat(
+                [x if name == own else trainer.method.translate(x, target=f"{own}{ARROW}{name}") for name in labels]
+            )
+            for x, own in ((batch.x[n : n + 1], labels[int(batch.y[n])]) for n in range(len(batch)))
+        ]
+    return sheet(batch.x, torch.stack(rows), title=f"{trainer.images:,} images", columns=labels)
+
+
+def _shown(x: Tensor, domain: Domain) -> Tensor:
+    """Images for people: label maps coloured."""
+    return x.float() if domain.classes is None else label_colors(x, domain.classes)
 
 
 def _translate(trainer: Trainer, x: Tensor, codes: Tensor, target: str) -> Tensor:

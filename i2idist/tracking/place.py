@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from i2idist.errors import SourceError, TrackingError
+from i2idist.tracking.credentials import use_credentials
 from i2idist.tracking.run import require_server
 from i2idist.tracking.settings import SQLITE, chained, located, shown, without_password
 
@@ -40,6 +41,7 @@ def tracking_uri(uri: str | None = None, root: str | None = None) -> str:
 
 def client_of(uri: str) -> MlflowClient:
     """A client of the tracking server and of its registry."""
+    use_credentials(uri)
     with _alone(uri):
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 

@@ -164,7 +164,7 @@ class Checkpoints:
                         "Delete the folder to use an older one."
                     )
             return State(safetensors.torch.load(files[_TENSORS]), json.loads(files[_REST]))
-        except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
             raise DamagedCheckpointError(
                 f"{where} can't be read ({error}). Delete the folder to use an older checkpoint."
             ) from error

@@ -29,7 +29,7 @@ Judge = Callable[[int, Mapping[str, float]], bool]
 """Told, on rank 0, the images seen and the values of a validation; True: it isn't worth going on."""
 
 
-Stopped = Literal["done", "stop", "early", "pruned"]
+Stopped = Literal["done", "stop", "early", "pruned", "left"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Outcome:
     """How a training ended.
 
     Attributes:
-        stopped: `done` at `total_images`, `stop` on request, `early` for want of improvement, `pruned` by its judge.
+        stopped: `done` at `total_images`, `stop` on request, `early` for want of improvement, `pruned` by its judge,
+            `left` because a worker's machine is taken away.
         checkpoint: the name of the last checkpoint.
         best: the best checkpoint's name, if a criterion was set and met.
         params_sha256: digest of the method's parameters and buffers.
@@ -86,6 +87,18 @@ class Watcher:
         """
 
 
+class Leaving:
+    """Tells whether a worker's machine is taken away, so that all leave with a checkpoint. Called on every rank."""
+
+    def due(self) -> bool:
+        """Whether workers should ask each other now; any rank's True makes all call `decide`."""
+        return False
+
+    def decide(self) -> bool:
+        """Whether this worker has to leave; then all do."""
+        return False
+
+
 def fit(
     method: Method,
     *,
@@ -102,6 +115,7 @@ def fit(
     watcher: Watcher | None = None,
     measure: Callable[[Trainer], Mapping[str, float]] | None = None,
     judge: Judge | None = None,
+    leaving: Leaving | None = None,
 ) -> Outcome:
     """Train a method to `total_images`, from its newest checkpoint if it has one. Every worker calls this alike.
 
@@ -121,6 +135,7 @@ def fit(
         watcher: looks on, on rank 0, and keeps something of its own in checkpoints.
         measure: gives more values of a validation, the same on every rank; it may change nothing.
         judge: decides on rank 0 after each validation whether to go on; every rank follows.
+        leaving: hears of machines that are taken away.
 
     Raises:
         NonFiniteError: a gradient isn't finite.
@@ -134,7 +149,7 @@ def fit(
     trainer = Trainer(method, training, seed=seed, comm=comm, device=device)
     loop = _Loop(trainer, comm, checkpoints, on_event, seed, watcher or Watcher(), measure, judge)
     try:
-        return _run(loop, training, comm, batches, validation, initial, should_stop)
+        return _run(loop, training, comm, batches, validation, initial, should_stop, leaving or Leaving())
     finally:
         checkpoints.settle()
 
@@ -147,6 +162,7 @@ def _run(
     validation: Callable[[], Iterator[Batch]] | None,
     initial: Callable[[], Mapping[str, Tensor]] | None,
     should_stop: Callable[[], bool],
+    leaving: Leaving,
 ) -> Outcome:
     loop.begin(initial)
     stream = batches(loop.trainer.batches)
@@ -168,10 +184,19 @@ def _run(
                 break
         if _crossed(before, loop.trainer.images, training.checkpoint_every_images):
             loop.save()
-        if comm.any(should_stop()):
-            stopped = "stop"
+        if found := _asked(comm, should_stop(), leaving):
+            stopped = found
             break
     return loop.end(stopped, start, started)
+
+
+def _asked(comm: Comm, stop: bool, leaving: Leaving) -> Literal["stop", "left"] | None:
+    """Whether any worker is asked to stop, or has to leave; in most steps one collective tells that none is."""
+    if not comm.any(stop or leaving.due()):
+        return None
+    if comm.any(stop):
+        return "stop"
+    return "left" if comm.any(leaving.decide()) else None
 
 
 def _crossed(before: int, after: int, every: int | None) -> bool:
@@ -326,7 +351,8 @@ class _Loop:
     def end(self, stopped: Stopped, start: int, started: float) -> Outcome:
         """Write the last checkpoint and sum up."""
         self.look()
-        self.look(final=True)
+        if stopped != "left":
+            self.look(final=True)
         self.save()
         self._on_rank_0(self._checkpoints.wait)
         outcome = Outcome(
@@ -339,7 +365,7 @@ class _Loop:
             images_per_s=(self.trainer.images - start) / (time.perf_counter() - started),
             step_s=self._step_s,
         )
-        self._tell("done", **asdict(outcome))
+        self._tell("left" if stopped == "left" else "done", **asdict(outcome))
         return outcome
 
     def is_wanted(self) -> bool:
@@ -382,11 +408,11 @@ def validate(trainer: Trainer, batches: Iterator[Batch], comm: Comm, seed: int) 
     Each batch is evaluated whole on one worker, so that values are the same on any number of workers.
 
     Returns:
-        Means over samples, by `player/term`, the same on every rank.
+        Means over the samples that a term speaks of, by `player/term`, the same on every rank.
     """
     method, training = trainer.method, trainer.training
     device = next(method.parameters()).device
-    rows: list[tuple[int, int, dict[str, float]]] = []
+    rows: list[tuple[int, dict[str, tuple[int, float]]]] = []
     with as_saved(trainer):
         for batch in batches:
             batch = batch.to(device, parameter_dtype(training), memory_format(training))
@@ -399,9 +425,8 @@ def validate(trainer: Trainer, batches: Iterator[Batch], comm: Comm, seed: int) 
                 global_batch=len(batch),
             )
             terms = method.validation_terms(step)
-            rows.append((int(batch.positions[0]), len(batch), {n: float(v.double().mean()) for n, v in terms.items()}))
+            found = {n: (v.numel() if v.dim() else len(batch), float(v.double().mean())) for n, v in terms.items()}
+            rows.append((int(batch.positions[0]), found))
     everyone = sorted((row for rows in comm.gather_objects(rows) for row in rows), key=lambda row: row[0])
-    total = sum(count for _, count, _ in everyone)
-    if not total:
-        return {}
-    return {name: sum(count * values[name] for _, count, values in everyone) / total for name in everyone[0][2]}
+    names = {name: [row[name] for _, row in everyone if name in row] for _, row in everyone for name in row}
+    return {n: sum(count * mean for count, mean in each) / sum(count for count, _ in each) for n, each in names.items()}

@@ -25,8 +25,9 @@ from i2idist.data.manifest import FILE_NAME, Manifest, load_manifest
 from i2idist.data.pack import Sample
 from i2idist.data.shards import MAX_KEY, Label
 from i2idist.data.source import PoolSource
+from i2idist.data.transforms import resize, resize_to_nearest
 from i2idist.errors import ConfigError, DataError, SampleError, nearest
-from i2idist.method import Domain, Method
+from i2idist.method import PLUS, Domain, Method
 from i2idist.model import labels_of
 
 FOLDER_ITEM = 256
@@ -83,7 +84,7 @@ class Inputs:
         name: the dataset's; for a folder, its last part, cut to the length of those.
         role: the dataset's; `images` for a folder; `samples` where a generator's codes take the place of images.
         digest: the dataset's; for a folder, of the names and contents of its images; of samples, of their number.
-        domain: whose images are read; None for a folder and for samples.
+        domain: whose images are read, several joined by `+`; None for a folder and for samples.
         label_kind: as in a manifest.
         labels: likewise.
         items: the work.
@@ -163,16 +164,20 @@ def samples(num: int, labels: tuple[str, ...] = ()) -> Inputs:
 
 
 def _packed(url: str, manifest: Manifest, source: Domain, split: str | None, domain: str | None) -> Inputs:
-    chosen = manifest.domain(domain or _domain_for(url, manifest, source))
-    if chosen.channels != source.channels:
+    chosen = domain or _domain_for(url, manifest, source)
+    parts = [manifest.domain(name) for name in chosen.split(PLUS)]
+    channels = sum(part.channels for part in parts)
+    if channels != source.channels:
         raise ConfigError(
-            f"The images of '{chosen.name}' in {url} have {chosen.channels} channels; the model takes "
+            f"The images of '{chosen}' in {url} have {channels} channels; the model takes "
             f"{source.channels}, of domain '{source.name}'. Choose another --domain, dataset or model."
         )
+    if len(parts) > 1 and manifest.role not in ("paired", "multimodal"):
+        raise ConfigError(f"{url} is {manifest.role} data, whose samples have no images of '{chosen}' together.")
     items: list[Item] = []
     for name in [split] if split is not None else list(manifest.splits):
         start = 0
-        for shard in manifest.pool(name, chosen.name).shards:
+        for shard in manifest.pool(name, parts[0].name).shards:
             items.append(Item(len(items), name, shard.name, start, shard.count, shard.sha256))
             start += shard.count
     return Inputs(
@@ -180,7 +185,7 @@ def _packed(url: str, manifest: Manifest, source: Domain, split: str | None, dom
         name=manifest.name,
         role=manifest.role,
         digest=manifest.digest,
-        domain=chosen.name,
+        domain=chosen,
         label_kind=manifest.label_kind,
         labels=manifest.labels,
         items=tuple(items),
@@ -192,7 +197,7 @@ def _domain_for(url: str, manifest: Manifest, source: Domain) -> str:
     names = [domain.name for domain in manifest.domains]
     if len(names) == 1:
         return names[0]
-    if source.name in names:
+    if all(name in names for name in source.name.split(PLUS)):
         return source.name
     raise ConfigError(f"{url} has the domains {names}, and none called '{source.name}' as the model's: set --domain.")
 
@@ -268,7 +273,7 @@ class InputReader:
             if self._manifest.digest != self._inputs.digest:
                 raise DataError(f"The dataset at {self._inputs.url} was replaced while it was translated: start again.")
         if item.split not in self._pools:
-            domain = self._inputs.domain
+            domain = self._inputs.domain.partition(PLUS)[0]
             self._pools[item.split] = open_pool(self._inputs.url, self._manifest, item.split, domain)
         self._pools[item.split].key(item.start)
 
@@ -286,7 +291,7 @@ class InputReader:
         return None if item.files else self._pools[item.split].label(item.start + row)
 
     def read(self, item: Item, row: int) -> Array | None:
-        """The pixels of a sample, (C, H, W) uint8 or uint16; None where it has no image in the domain.
+        """The pixels of a sample, (C, H, W) uint8 or uint16; None where it has no image in one of the domains.
 
         Raises:
             SampleError, ShardError: it can't be read.
@@ -300,15 +305,40 @@ class InputReader:
 
     def _read_packed(self, item: Item, row: int) -> Array | None:
         assert self._manifest is not None and self._inputs.domain is not None, "open() comes first"
-        domain = self._manifest.domain(self._inputs.domain)
-        data, where = self._pools[item.split].read(item.start + row, [domain.name])[0]
-        return decode(data, domain.channels, domain.bits, where) if data else None
+        domains = [self._manifest.domain(name) for name in self._inputs.domain.split(PLUS)]
+        files = self._pools[item.split].read(item.start + row, [domain.name for domain in domains])
+        if not all(data for data, _ in files):
+            return None
+        return _together(
+            [decode(data, d.channels, d.bits, where) for (data, where), d in zip(files, domains, strict=True)],
+            files[0][1],
+        )
 
     def _read_file(self, file: File) -> Array:
         data = storage.read_bytes(file.url)
         if hashlib.sha256(data).hexdigest() != file.sha256:
             raise DataError(f"{file.url} changed while the folder was translated: start again.")
         return _with_channels(open_picture(data, file.url), self._channels, file.url)
+
+
+def _together(images: Sequence[Array], where: str) -> Array:
+    """Images of several domains side by side, (C, H, W); 8 bits are widened exactly where others have 16."""
+    if len({pixels.shape[1:] for pixels in images}) > 1:
+        raise SampleError(f"{where} and its other images differ in size. Pack images of one size, or fuse none.")
+    if len({pixels.dtype for pixels in images}) > 1:
+        images = [pixels.astype(np.uint16) * 257 if pixels.dtype == np.uint8 else pixels for pixels in images]
+    return np.concatenate(images)
+
+
+def resized(pixels: Array, size: tuple[int, int] | None, domains: Sequence[Domain]) -> Array:
+    """Pixels of `domains` side by side at `size` (height, width), None: their own; label maps by the nearest pixel."""
+    if size is None or pixels.shape[1:] == size:
+        return pixels
+    if not any(domain.classes for domain in domains):
+        return resize(pixels, size)
+    parts = np.split(pixels, np.cumsum([domain.channels for domain in domains])[:-1])
+    changes = [resize_to_nearest if domain.classes else resize for domain in domains]
+    return np.concatenate([change(part, size) for change, part in zip(changes, parts, strict=True)])
 
 
 class CodeReader(InputReader):

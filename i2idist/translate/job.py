@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from PIL import features
 from i2idist import model, storage
 from i2idist.errors import ConfigError, DataError
 from i2idist.method import Domain
-from i2idist.model import ModelCard, Translator
+from i2idist.model import PIPE, ModelCard, Translator
 from i2idist.translate.inputs import Inputs, find_inputs, samples
 
 FORMAT = 1
@@ -125,8 +125,13 @@ class Job:
 
     @property
     def source(self) -> Domain:
-        """The domain that is translated from."""
+        """The domain that is translated from; of several that are fused, their images side by side."""
         return self.model.card.domains.route(self.options.target)[0]
+
+    @property
+    def sources(self) -> tuple[Domain, ...]:
+        """The domains that are translated from."""
+        return self.model.card.domains.sources(self.options.target)
 
     @property
     def target(self) -> Domain:
@@ -255,6 +260,8 @@ def pin_model(uri: str) -> tuple[Model, Translator]:
         SourceError: there is no such model.
         StorageError: storage can't be reached.
     """
+    if PIPE in uri:
+        return _pin_chain(uri.split(PIPE))
     if uri.startswith(("models:/", "runs:/")):
         from i2idist.tracking.registry import resolve
 
@@ -265,6 +272,15 @@ def pin_model(uri: str) -> tuple[Model, Translator]:
     url = absolute(uri)
     translator = model.load(url)
     return Model(url, url.rsplit("/", 1)[-1], None, _run_id(translator.card.lineage), translator.card), translator
+
+
+def _pin_chain(uris: Sequence[str]) -> tuple[Model, Translator]:
+    from i2idist.chained import chained
+
+    found = [pin_model(uri) for uri in uris]
+    translator = chained([each for _, each in found])
+    names = [f"{one.name}-v{one.version}" if one.version else one.name for one, _ in found]
+    return Model(PIPE.join(one.uri for one, _ in found), "-then-".join(names), None, None, translator.card), translator
 
 
 def _run_id(lineage: Mapping[str, Any]) -> str | None:

@@ -29,11 +29,11 @@ from i2idist.data.images import Array, Format, encode
 from i2idist.data.pool_writer import Prepared, ShardWriter, source_of
 from i2idist.data.shards import Label, ShardIndex, hash_file, parse_index, to_json
 from i2idist.data.source import PATIENCE_S
-from i2idist.data.transforms import resize, to_pixels, to_unit
+from i2idist.data.transforms import to_pixels, to_unit
 from i2idist.errors import DataError, I2IError, SampleError, ShardError, SizeError
 from i2idist.method import Method
 from i2idist.translate.forward import Forward
-from i2idist.translate.inputs import CodeReader, InputReader, Item
+from i2idist.translate.inputs import CodeReader, InputReader, Item, resized
 from i2idist.translate.job import SUCCESS_FILE, Job
 
 Report = Callable[[int], None]
@@ -201,7 +201,7 @@ class ShardTranslator:
             return error
         if pixels is None:
             return None
-        return to_unit(pixels if self._job.size is None else resize(pixels, self._job.size))
+        return to_unit(resized(pixels, self._job.size, self._job.sources))
 
     def _translate(self, item: Item, group: Sequence[_Input], writer: ShardWriter, errors: Errors) -> None:
         """Translate images of one size and append the outputs."""

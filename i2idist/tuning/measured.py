@@ -20,6 +20,7 @@ from i2idist.train.comm import Comm
 from i2idist.train.loop import validate
 from i2idist.train.trainer import Trainer
 from i2idist.tuning.search import Search
+from i2idist.tuning.space import Params, examples
 
 
 def check_measured(search: Search, root: str, say: Callable[[str], None]) -> None:
@@ -34,12 +35,14 @@ def check_measured(search: Search, root: str, say: Callable[[str], None]) -> Non
         ConfigError: an objective or constraint isn't among what a validation gives, or data and protocols don't fit.
         I2IError: what data or method raise.
     """
-    experiment = pin_sources(search.experiment({}), root)
+    experiment, *others = [pin_sources(search.experiment(point), root) for point in _points(search)]
     metrics = (*search.objectives, *search.constraints)
     choices_of(experiment.train)
     with ExitStack() as stack, torch.random.fork_rng(devices=[]):
         train, validation = open_readers(experiment, 0, 1, stack)
         method = build(experiment, train)
+        for other in others:
+            build(other, train)
         if any(metric.protocol for metric in metrics):
             say("Looking at the data, and making ready what the objectives need ...")
             where, cache = train.url, storage.join(root, CLASSIFIERS)
@@ -50,6 +53,11 @@ def check_measured(search: Search, root: str, say: Callable[[str], None]) -> Non
             values = _terms(experiment, method, validation)
             for metric in terms:
                 metric.of(values, "an objective or constraint")
+
+
+def _points(search: Search) -> list[Params]:
+    """Points that begin from every source which is searched; the recipe's own where none is."""
+    return [point for key, point in examples(search.space) if key.startswith("sources.")] or [{}]
 
 
 def _terms(experiment: Experiment, method: Method, validation: Reader | None) -> Mapping[str, float]:

@@ -30,6 +30,7 @@ class Parameter:
         when: the key is searched only while these keys, which come before it, have this value, or one of these values;
             otherwise the recipe's own value stays.
         also: other keys that take the same value.
+        along: other keys, each with its value at every choice, in their order; categoricals only.
     """
 
     type: Literal["float", "int", "categorical"]
@@ -40,6 +41,7 @@ class Parameter:
     choices: tuple[bool | int | float | str | None, ...] = ()
     when: Mapping[str, Any] = field(default_factory=dict)
     also: tuple[str, ...] = ()
+    along: Mapping[str, tuple[bool | int | float | str | None, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what can't be drawn from.
@@ -59,8 +61,13 @@ class Parameter:
             raise ConfigError("there are no choices: list the values.")
         if len({(type(choice), choice) for choice in self.choices}) < len(self.choices):
             raise ConfigError(f"a choice comes twice in {list(self.choices)}.")
+        for key, values in self.along.items():
+            if len(values) != len(self.choices):
+                raise ConfigError(f"'along' gives {key} {len(values)} values for {len(self.choices)} choices.")
 
     def _check_range(self) -> None:
+        if self.along:
+            raise ConfigError(f"'along' belongs to type: categorical, not {self.type}.")
         if self.choices:
             raise ConfigError(f"choices belong to type: categorical, not {self.type}.")
         if self.low is None or self.high is None:
@@ -112,9 +119,7 @@ class Parameter:
     def holds(self, value: Any) -> bool:
         """Whether it is one of the values."""
         if self.type == "categorical":
-            return any(
-                value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in self.choices
-            )
+            return any(_same(value, choice) for choice in self.choices)
         assert self.low is not None and self.high is not None
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not self.low <= value <= self.high:
             return False
@@ -122,9 +127,26 @@ class Parameter:
             return self.type == "float" or value % 1 == 0
         return abs((value - self.low) / self.step - round((value - self.low) / self.step)) < 1e-8
 
+    @property
+    def followers(self) -> tuple[str, ...]:
+        """The keys whose values follow from this one's."""
+        return (*self.also, *self.along)
+
+    def spread(self, value: Any) -> Params:
+        """The values of the keys that follow one of its own."""
+        found: Params = dict.fromkeys(self.also, value)
+        if self.along:
+            place = next(number for number, choice in enumerate(self.choices) if _same(value, choice))
+            found |= {key: values[place] for key, values in self.along.items()}
+        return found
+
     def is_active(self, params: Mapping[str, Any]) -> bool:
         """Whether it is searched, given the values of the keys before it."""
         return all(key in params and params[key] in as_list(wanted) for key, wanted in self.when.items())
+
+
+def _same(value: Any, choice: Any) -> bool:
+    return value == choice and isinstance(value, bool) == isinstance(choice, bool)
 
 
 Space = Mapping[str, Parameter]
@@ -146,12 +168,12 @@ def check_space(space: Space, where: str) -> None:
     before: dict[str, Parameter] = {}
     seen = set(space)
     for key, parameter in space.items():
-        for each in (key, *parameter.also):
+        for each in (key, *parameter.followers):
             if any(each == fixed or (fixed.endswith(".") and each.startswith(fixed)) for fixed in FIXED):
                 raise ConfigError(f"{where}: 'space.{key}' can't be searched: the search itself sets {each}.")
-        for twin in parameter.also:
+        for twin in parameter.followers:
             if twin in seen:
-                raise ConfigError(f"{where}: 'space.{key}.also' names '{twin}', which is searched already.")
+                raise ConfigError(f"{where}: 'space.{key}' sets '{twin}' besides, which is searched already.")
             seen.add(twin)
         for other, wanted in parameter.when.items():
             _check_condition(f"{where}: 'space.{key}.when'", other, wanted, before)
@@ -170,7 +192,7 @@ def spread(space: Space, params: Mapping[str, Any]) -> Params:
     """A point with the values of the keys that follow others."""
     found = dict(params)
     for key, value in params.items():
-        found |= dict.fromkeys(space[key].also, value)
+        found |= space[key].spread(value)
     return found
 
 

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from services import object_store, ray_head, tracking_server
+from services.hosts import LOOPBACK
 from tests.cluster.support import ROOT, VERSION, compose, files, locked, objects, ray_starts
 
 NAMES = {
@@ -113,9 +114,9 @@ def test_containers_start_what_services_start(tmp_path):
         pairs = [each.partition("=")[::2] for each in command if each.startswith("-")]
         return {name: value for name, value in pairs if not aside.match(name) and name != "-ip.bind"}
 
-    weed = object_store._command(tmp_path, dict.fromkeys(("s3", "master", "volume", "filer"), 1), 1024)
+    weed = object_store._command(tmp_path, LOOPBACK, dict.fromkeys(("s3", "master", "volume", "filer"), 1), 1024)
     assert options(services["s3"]["command"]) == {**options(weed), "-s3.ip.bind": "0.0.0.0"}
-    ray = ray_head._command(dict.fromkeys(ray_head._PORTS, 1), tmp_path, 0)
+    ray = ray_head._command(LOOPBACK, dict.fromkeys(ray_head._PORTS, 1), tmp_path, 0)
     assert options(services["ray-head"]["command"]) == options(ray)
-    mlflow = tracking_server._command(5000, "", "")
+    mlflow = tracking_server._command(LOOPBACK, 5000, "", "")
     assert options(services["mlflow"]["command"][-1].split()) == {**options(mlflow), "--app-name": ""}

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import multiprocessing
 import os
@@ -115,3 +116,43 @@ def test_processes_share_a_small_cache(store, tmp_path):
     with context.Pool(3) as processes:
         assert all(processes.starmap(_hammer, [(tmp_path, store, seed) for seed in range(3)]))
     assert sum(path.stat().st_size for path in cached(tmp_path)) <= 2_500
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """A disk that has no room for so many downloads."""
+
+    def fill(times):
+        download = storage.download
+        left = [times]
+
+        def full(url, path):
+            if left[0]:
+                left[0] -= 1
+                raise StorageError(f"Can't download {url}") from OSError(errno.ENOSPC, "No space left on device")
+            download(url, path)
+
+        monkeypatch.setattr(storage, "download", full)
+
+    return fill
+
+
+def test_on_a_full_disk_what_was_kept_makes_room(store, tmp_path, full_disk):
+    cache = ShardCache(tmp_path, 10_000)
+    for age, name in enumerate(["f0", "f1"]):
+        read(cache, store, name)
+        os.utime(next(p for p in cached(tmp_path) if p.read_bytes() == FILES[name]), (age, age))
+    full_disk(1)
+    assert read(cache, store, "f2") == FILES["f2"]
+    assert {path.read_bytes() for path in cached(tmp_path)} == {FILES["f1"], FILES["f2"]}
+
+
+def test_on_a_disk_that_stays_full_files_are_held_in_memory(store, tmp_path, full_disk, caplog):
+    cache = ShardCache(tmp_path, 10_000)
+    full_disk(100)
+    assert read(cache, store, "f1") == FILES["f1"]
+    assert not cached(tmp_path)
+    assert f"is full: {store}/f1 is held in memory" in caplog.text
+    storage.write_bytes(storage.join(store, "f2"), b"something else")
+    with pytest.raises(ShardError, match="f2 is damaged: 1000 bytes with SHA-256 .* expected, 14 with"):
+        read(cache, store, "f2")

@@ -4,6 +4,7 @@ import itertools
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -15,9 +16,22 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from i2idist.data.batches import Labelled, Paired, Unpaired
-from i2idist.data.generated import GENERATED, Parameters, digits, edges, generate, maps, parse, resolve, shapes
+from i2idist.data.generated import (
+    GENERATED,
+    Parameters,
+    digits,
+    edges,
+    generate,
+    maps,
+    opponents,
+    parse,
+    resolve,
+    rooms,
+    shapes,
+)
 from i2idist.data.generated._draws import luma, rng_of
 from i2idist.data.manifest import load_manifest
+from i2idist.data.pack import Sample
 from i2idist.data.reader import DataSettings, Reader
 from i2idist.errors import ConfigError, DataError, StorageError
 
@@ -28,8 +42,13 @@ def small(**changes: object) -> Parameters:
     return replace(Parameters(size=(32, 32), seed=0, **SMALL), **changes)
 
 
+def samples_of(name: str, parameters: Parameters) -> Iterator[Sample]:
+    """With the choices that are the default."""
+    return GENERATED[name].samples(replace(parameters, choices=parse(f"generated:{name}")[1].choices))
+
+
 def pixels(name: str, parameters: Parameters) -> dict[tuple[str, str, str], bytes]:
-    samples = GENERATED[name].samples(replace(parameters, choices=parse(f"generated:{name}")[1].choices))
+    samples = samples_of(name, parameters)
     return {(s.split, s.key, d): i.tobytes() for s in samples for d, i in s.images.items()}
 
 
@@ -119,6 +138,19 @@ def test_a_small_network_reads_held_out_street_digits_and_most_handwriting():
         shared = (network(white_on_black).argmax(1) == torch.tensor(written)).double().mean().item()
     assert accuracy >= 0.97
     assert shared >= 0.75, "a translator that changes colours alone should keep the digit"
+
+
+@pytest.mark.parametrize(("only", "digits_of"), [("9", {9}), ("no-9", set(range(9)))])
+def test_some_digits_alone(only, digits_of):
+    """The same splits, fewer digits: what a generator is to learn that never saw a 9."""
+    parameters = parse(f"generated:digits?only={only}&train=150&val=100&test=0")[1]
+    found = list(GENERATED["digits"].samples(parameters))
+    for domain in "ab":
+        assert {s.label for s in found if domain in s.images} == digits_of
+    every = list(GENERATED["digits"].samples(parse("generated:digits?train=2000&val=100&test=0")[1]))
+    scans = {(s.split, s.images["a"].tobytes()) for s in every if "a" in s.images}
+    assert {(s.split, s.images["a"].tobytes()) for s in found if "a" in s.images} <= scans
+    assert sum("b" in s.images for s in found) == 250
 
 
 # --- edges <-> objects
@@ -224,7 +256,7 @@ def test_the_same_object_in_another_colour_keeps_its_outline_and_floor():
 
 
 def test_labels_are_balanced_and_every_family_has_every_colour():
-    samples = list(GENERATED["shapes"].samples(small(train=400, val=0, test=0)))
+    samples = list(samples_of("shapes", small(train=400, val=0, test=0)))
     assert np.bincount([sample.label for sample in samples]).tolist() == [100] * 4
     found = {(shapes.picture((0, "shapes", "train", n), (16, 16), n % 4)[1], n % 4) for n in range(120)}
     assert len(found) == 16
@@ -287,7 +319,8 @@ def test_packed_datasets_say_what_they_hold(tmp_path):
         manifest = generate(name, str(tmp_path / name), size=(20, 24), **SMALL, seed=2, progress=seen.append)
         pools = 2 if manifest.role == "unpaired" else 1
         assert seen == list(range(1, sum(SMALL.values()) * pools + 1))
-        assert all(domain.size == (20, 24) and domain.bits == 8 for domain in manifest.domains)
+        assert all(domain.size == (20, 24) for domain in manifest.domains)
+        assert all(domain.bits == (16 if domain.name == "depth" else 8) for domain in manifest.domains)
         counts = {split: [pool.count for pool in pools] for split, pools in manifest.splits.items()}
         channels = [domain.channels for domain in manifest.domains]
         shown[name] = (manifest.name, manifest.role, channels, manifest.labels, counts)
@@ -297,6 +330,8 @@ def test_packed_datasets_say_what_they_hold(tmp_path):
         "digits": ("digits", "unpaired", [1, 3], tuple("0123456789"), pools),
         "edges": ("edges", "paired", [1, 3], ("shoe", "bag", "vase", "car"), pairs),
         "maps": ("maps", "paired", [3, 3], (), pairs),
+        "opponents": ("opponents", "multimodal", [1, 1, 3], opponents.PHOTOGRAPHS, pairs),
+        "rooms": ("rooms", "multimodal", [3, 1, 1], rooms.CLASSES, pairs),
         "shapes": ("shapes", "labelled", [3], ("red", "yellow", "green", "blue"), pairs),
         "textures": ("textures", "unpaired", [3, 3], ("flat", "textured"), pools),
     }
@@ -312,7 +347,7 @@ def test_a_reader_gets_the_generated_images(name, role, tmp_path):
         role=role, batch_size=3, group_size=1, rank=0, world_size=1, seed=0, shuffle=False,
     )  # fmt: skip
     batch = next(reader.batches())
-    test = [sample.images for sample in GENERATED[name].samples(small()) if sample.split == "test"]
+    test = [sample.images for sample in samples_of(name, small()) if sample.split == "test"]
     for field in "ab":
         images = [shown[field] for shown in test if field in shown]
         got = (vars(batch)[field] * 127.5 + 127.5).round().to(torch.uint8).numpy()
@@ -327,7 +362,7 @@ def test_a_reader_gets_the_shapes_with_their_colours(tmp_path):
     reader.close()
     assert batch.y.tolist() == [0, 1, 2, 3] * 2
     first = (batch.x[0] * 127.5 + 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    assert np.array_equal(first, next(GENERATED["shapes"].samples(small())).images["image"])
+    assert np.array_equal(first, next(samples_of("shapes", small())).images["image"])
 
 
 def test_digits_never_offer_more_scans_than_there_are(tmp_path):
@@ -434,3 +469,22 @@ def test_workers_that_draw_nothing_dont_import_what_draws():
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("families", "shares"),
+    [("car", {3: 1.0}), ("no-car", {0: 1 / 3, 1: 1 / 3, 2: 1 / 3}), ("3-shoes-of-10", {0: 0.3, 1: 0.7})],
+)
+def test_shapes_come_in_families_of_known_shares(families, shares):
+    url = f"generated:shapes?size=16&families={families}&label=family&train=30&val=0&test=0"
+    name, parameters = parse(url)
+    labels = [sample.label for sample in GENERATED[name].samples(parameters)]
+    assert GENERATED[name].labels(parameters) == tuple(edges.FAMILIES)
+    assert {label: labels.count(label) / 30 for label in set(labels)} == pytest.approx(shares)
+
+
+def test_a_family_is_painted_in_the_colour_of_its_place():
+    """Asking for its own family changes nothing of an object."""
+    image, family = shapes.picture((0, "shapes", "train", 5), (16, 16), 1)
+    again, _ = shapes.picture((0, "shapes", "train", 5), (16, 16), 1, family=list(edges.FAMILIES)[family])
+    assert np.array_equal(image, again)

@@ -71,3 +71,19 @@ def test_a_sheet_of_an_unknown_split_is_refused(tmp_path):
     make_paired(tmp_path / "d", count=2)
     with pytest.raises(ConfigError, match="no split 'test'"):
         grid(str(tmp_path / "d"), split="test")
+
+
+def test_a_label_map_is_shown_in_colours(tmp_path):
+    levels = np.repeat(np.arange(4, dtype=np.uint8), 4).reshape(4, 4)
+    images = {"rgb": np.zeros((4, 4, 3), np.uint8), "things": levels}
+    pack([Sample("s", "train", images)], str(tmp_path / "d"), name="d", role="multimodal", labels=["a", "b", "c", "d"])
+    plain, shown = (
+        np.asarray(grid(str(tmp_path / "d"), split="train", columns=1, rows=1, label_maps=maps))
+        for maps in ((), ("things",))
+    )
+    rows = range(TILE + 5, 2 * TILE, TILE // 4)
+    assert [plain[row, 5].tolist() for row in rows] == [[level] * 3 for level in range(4)]
+    assert len({tuple(shown[row, 5]) for row in rows}) == 4
+    assert shown[TILE + 5, 5].tolist() == [0, 0, 0]
+    with pytest.raises(ConfigError, match="'things'"):
+        grid(str(tmp_path / "d"), split="train", label_maps=["thing"])

@@ -414,12 +414,78 @@ def test_settings_that_dont_fit_the_dataset_are_refused(unpaired, role, settings
         reader(unpaired, role, **settings)
 
 
-def test_incomplete_modalities_are_refused(tmp_path):
-    samples = [Sample("s0", "train", {"rgb": picture(0), "depth": picture(0, 1)})]
-    samples += [Sample("s1", "train", {"rgb": picture(1)})]
-    pack(samples, str(tmp_path / "d"), name="d", role="multimodal")
-    with pytest.raises(ConfigError, match="Not every sample of .* has a 'depth' image"):
-        reader(tmp_path / "d")
+def modal_samples():
+    """Thirty samples: all have rgb; depth, labels or both follow in turns, so that some shards have no labels."""
+    for n in range(30):
+        have = {"rgb": picture(n)}
+        if n % 3 != 1:
+            have["depth"] = picture(100 + n, 1, 16)
+        if n % 3 and n >= 12:
+            have["labels"] = picture(200 + n, 1)
+        yield Sample(f"s{n:02}", "train", have)
+
+
+@pytest.fixture(scope="module")
+def modal(tmp_path_factory):
+    url = str(tmp_path_factory.mktemp("modal") / "d")
+    domains = ("rgb", "depth", "labels")
+    assert (
+        len(
+            pack(modal_samples(), url, name="d", role="multimodal", domains=domains, shard_bytes=4096)
+            .pools("train")[0]
+            .shards
+        )
+        > 3
+    )
+    return url
+
+
+def of(pixels):
+    return np.atleast_3d(pixels).transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_pairs_of_modalities_are_the_samples_that_have_both(modal, shuffle):
+    pairs = {s.images["rgb"].tobytes(): s.images["labels"] for s in modal_samples() if "labels" in s.images}
+    for size in (1, 2):
+        parts = [
+            reader(modal, domains=("rgb", "labels"), rank=rank, world_size=size, batch_size=4, shuffle=shuffle)
+            for rank in range(size)
+        ]
+        assert {part.length for part in parts} == {len(pairs)} == {12}
+        batch = [next(part.batches()) for part in parts]
+        rgb, labels = (torch.cat([vars(one)[name] for one in batch]) for name in "ab")
+        for shown, truth in zip(rgb, labels, strict=True):
+            found = (shown * 127.5 + 127.5).round().byte().permute(1, 2, 0).numpy().tobytes()
+            assert np.array_equal((truth * 127.5 + 127.5).round().byte().numpy(), of(pairs[found]))
+        for part in parts:
+            part.close()
+
+
+def test_an_epoch_of_pairs_has_each_once_under_its_key(modal):
+    opened = reader(modal, domains=("depth", "labels"), batch_size=4)
+    keys = [key for batch in opened.epoch() for key in opened.keys(batch)]
+    opened.close()
+    assert keys == [s.key for s in modal_samples() if {"depth", "labels"} <= s.images.keys()]
+    assert len(keys) == 6
+
+
+def test_pools_of_modalities_need_not_share_samples(modal):
+    opened = reader(modal, Unpaired, domains=("depth", "labels"), batch_size=4, shuffle=False)
+    batch = next(opened.batches())
+    opened.close()
+    for domain, images, scale in (("depth", batch.a, 65535), ("labels", batch.b, 255)):
+        first = [s.images[domain] for s in modal_samples() if domain in s.images][:4]
+        assert np.array_equal(((images + 1) / 2 * scale).round().numpy(), np.stack([of(image) for image in first]))
+
+
+def test_modalities_that_never_meet_are_no_pairs(tmp_path):
+    samples = [
+        Sample(f"s{n}", "train", {"rgb": picture(n), ("depth", "labels")[n % 2]: picture(n, 1)}) for n in range(4)
+    ]
+    pack(samples, str(tmp_path / "d"), name="d", role="multimodal", domains=("rgb", "depth", "labels"))
+    with pytest.raises(DataError, match="No sample of split train of .* has depth and labels"):
+        reader(tmp_path / "d", domains=("depth", "labels"))
     assert len(next(reader(tmp_path / "d", Images, domains=("rgb",)).batches())) == 6
 
 

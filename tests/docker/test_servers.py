@@ -12,9 +12,11 @@ import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import botocore.exceptions
 import botocore.session
+import grpc
 import pytest
 
 from services.supervise import free_port
@@ -76,7 +78,11 @@ def store(prepared, tmp_path_factory):
     command = replaced([*services["s3"]["entrypoint"], *services["s3"]["command"]], here)
     url = f"http://127.0.0.1:{ports['8333']}"
     checks = [f"{url}/healthz", f"http://127.0.0.1:{ports['9333']}/dir/assign"]
-    with running(command, folder, lambda: all(answer(check) == 200 for check in checks), 60):
+    settings = {
+        name: value.replace("/run/secrets", str(prepared / "secrets"))
+        for name, value in services["s3"]["environment"].items()
+    }
+    with running(command, folder, lambda: all(answer(check) == 200 for check in checks), 60, **settings):
         bucket = services["bucket"]
         script = replaced(
             [*bucket["entrypoint"], *bucket["command"]], {":9333": f":{ports['9333']}", ":8888": f":{ports['8888']}"}
@@ -108,6 +114,14 @@ def test_the_store_takes_the_prepared_keys_and_nobody_else_s(prepared, store, ke
     with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
         writer.create_bucket(Bucket="another")
     assert answer(f"{store}/i2idist/a") == 403
+
+
+def test_nobody_gives_the_store_a_new_key_by_grpc(store):
+    place = urlsplit(store)
+    with grpc.insecure_channel(f"{place.hostname}:{place.port + 10_000}") as channel:
+        call = channel.unary_unary("/messaging_pb.SeaweedS3IamCache/PutIdentity", bytes, bytes)
+        with pytest.raises(grpc.RpcError, match="UNAVAILABLE"):
+            call(b"", timeout=10)
 
 
 @pytest.mark.slow

@@ -108,7 +108,9 @@ def test_a_distance_is_that_of_the_samples_from_every_real_image(tones, data):
         made = load(tones).sample(40)
         real = torch.stack([torch.from_numpy(picture(n)).permute(2, 0, 1) / 127.5 - 1 for n in range(104)])
         want = frechet_distance(Moments.of(network.features(made)), Moments.of(network.features(real)))
+        bound = frechet_distance(Moments.of(network.features(real[:96])), Moments.of(network.features(real)))
     assert frechet.value == pytest.approx(want, rel=1e-4)
+    assert frechet.details["lower-bound"] == pytest.approx(bound, rel=1e-3, abs=1e-9)
     assert variance.value == pytest.approx(float(made.var(0, unbiased=False).mean()), rel=0.05)
     assert found.records[0].name.startswith("frechet/stlpips-alex/tones-all/")
 

@@ -66,3 +66,16 @@ def test_a_label_that_the_data_does_not_know_is_named(model, tmp_path):
     strange = packed(tmp_path / "strange", [Sample("s", "test", {"x": grey(9)}, 0)], "labelled", labels=("lght",))
     with pytest.raises(ConfigError, match="no label 'light'"):
         value(model, strange, "edge-iou", "light")
+
+
+def test_a_path_takes_inputs_with_the_label_that_it_leads_from(data, model):
+    record = value(model, data, "frechet", "dark->light")
+    features = networks.network().features
+    found = {split: read_labelled(DataSettings(url=data), "x", split) for split in load_manifest(data).splits}
+    test = found["test"]
+    fakes = features(test.x[test.y == 0].mean(1, keepdim=True).expand(-1, 3, -1, -1))
+    reals = torch.cat([features(part.x[part.y == 2]) for part in found.values()])
+    assert record.estimate.value == pytest.approx(frechet_distance(Moments.of(fakes), Moments.of(reals)), rel=1e-4)
+    assert record.estimate.counts == {"inputs": 4, "outputs": 4, "reals": 14}
+    with pytest.raises(ConfigError, match="no label 'dork'. Did you mean 'dark'"):
+        value(model, data, "frechet", "dork->light")

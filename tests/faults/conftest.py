@@ -2,7 +2,6 @@
 
 import time
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +11,9 @@ import services
 from i2idist import launch, storage
 from i2idist.data.pack import Sample, pack
 from services import object_store, postgres, tracking_server
-from tests.faults.support import Server, whole
+from tests.faults.support import Server, tracked, whole
 
 TOTAL, BATCH, CHECKPOINT_EVERY = 48, 4, 12
-MOVING = ("images_per_s", "data_wait_fraction")
 
 
 @pytest.fixture(scope="session")
@@ -105,31 +103,8 @@ def runs(store):
     return "s3://data/faults/runs"
 
 
-@pytest.fixture(scope="session")
-def tracked():
-    """All metrics of an MLflow run: their values by key and step. Fails where a step comes twice."""
-    from mlflow import MlflowClient
-
-    def read(uri, run_id):
-        client = MlflowClient(uri)
-        run = client.get_run(run_id)
-        found = {}
-        for key in run.data.metrics:
-            history = client.get_metric_history(run_id, key)
-            steps = [point.step for point in history]
-            assert sorted(set(steps)) == sorted(steps), f"{key} has steps twice: {sorted(steps)}"
-            if key not in MOVING:
-                found |= {(key, point.step): point.value for point in history}
-        pictures = [Path(entry.path).name for entry in client.list_artifacts(run_id, "images")]
-        full = [name for name in pictures if name.endswith(".png")]
-        assert len({name.split("+timestamp+")[0] for name in full}) == len(full), f"a picture comes twice: {full}"
-        return found, run.info.status, len(full)
-
-    return read
-
-
 @pytest.fixture
-def undisturbed(recipe, runs, tracked, request, mlflow, tmp_path):
+def undisturbed(recipe, runs, request, mlflow, tmp_path):
     """What a run of the same recipe gives in peace: digest of its parameters, metrics, status, pictures. Made once."""
     kept = request.session.stash.setdefault(_UNDISTURBED, {})
     if "result" not in kept:
@@ -143,7 +118,7 @@ _UNDISTURBED = pytest.StashKey()
 
 
 @pytest.fixture
-def as_undisturbed(undisturbed, tracked, runs, mlflow):
+def as_undisturbed(undisturbed, runs, mlflow):
     """Holds a run that was disturbed against one that wasn't, and looks for anything half-written."""
 
     def check(result):

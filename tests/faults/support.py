@@ -3,9 +3,14 @@
 import json
 import threading
 import time
+from pathlib import Path
+
+from mlflow import MlflowClient
 
 from i2idist import storage
 from i2idist.train.checkpoint import Checkpoints
+
+MOVING = ("images_per_s", "data_wait_fraction")
 
 
 class Server:
@@ -71,6 +76,23 @@ def whole(run, checkpoints):
     assert storage.list_dir(storage.join(run, "checkpoints")) == names, "a checkpoint without its COMMIT.json"
     for name in names:
         saved.load(name)
+
+
+def tracked(uri, run_id):
+    """All metrics of an MLflow run, its status and how many pictures it has. Fails where a step comes twice."""
+    client = MlflowClient(uri)
+    run = client.get_run(run_id)
+    found = {}
+    for key in run.data.metrics:
+        history = client.get_metric_history(run_id, key)
+        steps = [point.step for point in history]
+        assert sorted(set(steps)) == sorted(steps), f"{key} has steps twice: {sorted(steps)}"
+        if key not in MOVING and not key.startswith("system/"):
+            found |= {(key, point.step): point.value for point in history}
+    pictures = [Path(entry.path).name for entry in client.list_artifacts(run_id, "images")]
+    full = [name for name in pictures if name.endswith(".png")]
+    assert len({name.split("+timestamp+")[0] for name in full}) == len(full), f"a picture comes twice: {full}"
+    return found, run.info.status, len(full)
 
 
 def at(images, action, pause_s=0.0):

@@ -107,6 +107,26 @@ def test_a_worker_of_this_session_or_of_a_dead_driver_is_waited_for(url, elsewhe
         assert len(said) == 1
 
 
+def test_a_silent_worker_of_this_session_elsewhere_is_waited_for_less_long(url, elsewhere, monkeypatch):
+    """As on a host that went: Ray has ended it, and can't tell whether it hears that."""
+    monkeypatch.setattr(module, "ENDING_S", 1.0)
+    held(url, 1, dataclasses.replace(elsewhere, host="faraway/boot/pid"), session="mine")
+    said, begun = [], time.monotonic()
+    acquire(url, say=said.append).release()
+    assert 1.0 <= time.monotonic() - begun < 4
+    assert said[0].endswith("for 1 s ...")
+
+
+def test_silence_before_one_looks_counts_for_a_worker_of_this_session(url, elsewhere):
+    faraway = dataclasses.replace(elsewhere, host="faraway/boot/pid")
+    held(url, 1, faraway, session="mine", at=time.time() - module.ENDING_S - 1)
+    acquire(url, say=pytest.fail).release()
+    held(url, 9, faraway, at=time.time() - 3600)
+    begun = time.monotonic()
+    acquire(url, stale_s=1.0).release()
+    assert time.monotonic() - begun >= 1.0, "whom nobody ends is given the whole time, whatever its clock says"
+
+
 def test_a_launchs_first_worker_takes_it_from_the_driver(url):
     of_driver = acquire(url)
     of_worker = acquire(url, say=pytest.fail)

@@ -44,8 +44,17 @@ LABELS = {
 """The labels that published datasets have in a layout. Those of digits are digits."""
 ATTRIBUTES = ("celeba", "morph")
 UNPAIRED = ("trainA-trainB", "trainA-trainB-classes", "mnist-svhn", "mnist-usps", "morph-gender", "morph-ethnicity")
-ROLES = {"side-by-side": "paired", "rgb-d": "multimodal", "folder": "images"}
-GREY = {"rgb-d": ("depth",), "mnist": ("image",), "usps": ("image",), "mnist-svhn": ("a",), "mnist-usps": ("a", "b")}
+ROOMS = {"rgb": 3, "depth": 1, "segmentation": 1}
+MODALITIES = {
+    "rgb-d": {"rgb": 3, "depth": 1},
+    "scenenet-frames": ROOMS,
+    "sun-rgbd": ROOMS,
+    "freiburg-forest": ROOMS | {"nir": 1},
+    "flowers-opponents": {"theta1": 1, "theta2": 1, "theta3": 3},
+}
+"""The channels of a layout's modalities."""
+ROLES = {"side-by-side": "paired", "folder": "images"} | dict.fromkeys(MODALITIES, "multimodal")
+GREY = {"mnist": ("image",), "usps": ("image",), "mnist-svhn": ("a",), "mnist-usps": ("a", "b")}
 
 
 def manifest(role, channels, label_kind, labels, size=None):
@@ -65,7 +74,7 @@ def generated(url):
     """What a generated dataset's manifest says, without making more than a sample of each kind."""
     name, parameters = parse(url)
     generator = GENERATED[name]
-    few = generator.samples(replace(parameters, train=1, val=0, test=0))
+    few = generator.samples(replace(parameters, train=2, val=0, test=0))
     channels = {d: np.atleast_3d(image).shape[2] for sample in few for d, image in sample.images.items()}
     labels = generator.labels(parameters)
     size = parameters.size
@@ -86,8 +95,8 @@ def published(name):
     options = packing(name)
     layout = options["layout"]
     role = ROLES.get(layout, "unpaired" if layout in UNPAIRED else "labelled")
-    domains = {"labelled": ("image",), "images": ("image",), "multimodal": ("rgb", "depth")}.get(role, ("a", "b"))
-    channels = dict.fromkeys(domains, 3) | dict.fromkeys(GREY.get(layout, ()), 1)
+    domains = ("image",) if role in ("labelled", "images") else ("a", "b")
+    channels = MODALITIES.get(layout, dict.fromkeys(domains, 3) | dict.fromkeys(GREY.get(layout, ()), 1))
     digits = "0 1 2 3 4 5 6 7 8 9" if "mnist" in layout or layout in ("svhn", "usps") else ""
     labels = LABELS.get(layout, digits).split()
     if options["labels"]:
@@ -114,7 +123,8 @@ def domains_of_recipe(name):
     found = generated(experiment.data.url) if is_generated(experiment.data.url) else published(name)
     names = choose_domains(found, method_class(experiment.method).batch_type(experiment.method.config), experiment.data)
     size = experiment.data.size
-    return replace(found.domains_for((size, size) if isinstance(size, int) else size, names), count=25)
+    size = (size, size) if isinstance(size, int) else size
+    return replace(found.domains_for(size, names, experiment.data.label_maps), count=25)
 
 
 def described(uri):

@@ -159,6 +159,8 @@ def test_translation_depends_on_input_and_code():
         ({"lambda_mi": -1.0}, "lambda_mi is -1"),
         ({"critic_steps": 0}, "critic_steps is 0"),
         ({"gan": "wgan"}, "Did you mean 'wgan_gp'"),
+        ({"translator": "unet", "depth": 3}, "method.translator=unet doesn't read it"),
+        ({"skips": 2}, "method.translator=dcgan doesn't read it"),
     ],
 )
 def test_refusals(config, message):

@@ -70,10 +70,24 @@ def test_high_layers_are_one_network_and_low_ones_are_not():
     x = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
         before = method.D_1.features(x.mean(1, keepdim=True)), method.D_2.features(x)
-        method.D_H[2 * 2 + 1].weight.mul_(2)
+        method.D_H[2 * 2 + 1].weight[0].mul_(2)
         after = method.D_1.features(x.mean(1, keepdim=True)), method.D_2.features(x)
     assert not any(torch.allclose(one, other) for one, other in zip(before, after, strict=True))
     assert not set(generators.networks) & set(discriminators.networks)
+
+
+def test_pairs_cannot_be_made_alike_by_shrinking_all_features():
+    method = make()
+    x = torch.randn(4, 3, 16, 16)
+    with torch.no_grad():
+        for layer in (method.D_H[-2].weight, method.D_H[-2].bias):
+            layer.mul_(100)
+        large = method.D_2.features(x)
+        for layer in (method.D_H[-2].weight, method.D_H[-2].bias):
+            layer.mul_(0.1)
+        small = method.D_2.features(x)
+    torch.testing.assert_close(large.square().mean(1), torch.ones(4), atol=1e-2, rtol=0)
+    torch.testing.assert_close(small, large, atol=1e-2, rtol=0)
 
 
 def test_the_classifier_is_reached_by_labels_alone():

@@ -11,7 +11,7 @@ from i2idist.errors import ConfigError
 from i2idist.method import Domain, Domains
 from i2idist.train.checkpoint import Checkpoints
 from i2idist.train.comm import Comm
-from i2idist.train.loop import Outcome, Watcher, fit, validate
+from i2idist.train.loop import Leaving, Outcome, Watcher, fit, validate
 from i2idist.train.settings import Training
 from i2idist.train.trainer import Trainer
 from tests.train import toy
@@ -32,7 +32,9 @@ def _validation() -> Iterator[Paired]:
     return iter((first, second[:2].map(lambda t: t)))
 
 
-def _fit(folder: Path, *, stop_at: int | None = None, events: list | None = None, watcher=None, **training) -> Outcome:
+def _fit(
+    folder: Path, *, stop_at: int | None = None, events: list | None = None, watcher=None, leaving=None, **training
+) -> Outcome:
     settings = {
         "total_images": 80,
         "batch_size": 4,
@@ -55,6 +57,7 @@ def _fit(folder: Path, *, stop_at: int | None = None, events: list | None = None
         on_event=events.append,
         should_stop=lambda: stop_at is not None and events[-1:] and events[-1]["images"] >= stop_at,
         watcher=watcher,
+        leaving=leaving,
     )
 
 
@@ -103,6 +106,35 @@ def test_a_watcher_looks_before_each_checkpoint_that_holds_its_state(tmp_path):
     _fit(tmp_path, watcher=second, validate_every_images=20, preview_every_images=24, checkpoint_every_images=None)
     assert second.restored == (first.looks, 32)
     assert second.looks == [[40, False], [48, False], [60, False], [72, False], [80, False], [80, True]]
+
+
+class LeaveAt(Leaving):
+    """Asks every fourth step; leaves at a number of images."""
+
+    def __init__(self, images):
+        self.images, self.polled, self.asked = images, 0, []
+
+    def due(self):
+        self.polled += 1
+        return self.polled % 4 == 0
+
+    def decide(self):
+        self.asked.append(4 * self.polled)
+        return 4 * self.polled >= self.images
+
+
+def test_a_training_leaves_with_a_checkpoint_and_goes_on_from_there(tmp_path):
+    whole = _fit(tmp_path / "whole")
+    events, watcher = [], Notes()
+    leaving = LeaveAt(48)
+    first = _fit(tmp_path / "parts", events=events, leaving=leaving, watcher=watcher)
+    assert (first.stopped, first.images, first.checkpoint) == ("left", 48, "images-000000000048")
+    assert leaving.asked == [16, 32, 48]
+    assert events[-1]["event"] == "left"
+    assert not any(final for _, final in watcher.looks), "it isn't the end"
+    second = _fit(tmp_path / "parts", events=events)
+    assert (second.stopped, second.params_sha256) == ("done", whole.params_sha256)
+    assert [e["images"] for e in events if e["event"] == "resumed"] == [48]
 
 
 def test_best_is_kept_and_patience_ends(tmp_path):
@@ -159,3 +191,22 @@ def test_validation_is_the_same_on_any_number_of_workers(pool):
     values = [pool.run(_validate_everywhere, world_size) for world_size in (1, 2, 3, 4)]
     assert values[0].keys() == {"critic/critic", "maps/fit", "maps/scalar", "maps/pull"}
     assert values == values[:1] * 4
+
+
+class _Partial(toy.Toy):
+    """Its validation speaks of the samples whose first pixel is positive, in some batches of none."""
+
+    def validation_terms(self, step):
+        x = step.batch.a.flatten(1)[:, 0]
+        return {"some/value": x[x > 0]} if (x > 0).any() else {}
+
+
+def test_a_validation_term_may_speak_of_some_samples(tmp_path):
+    trainer = Trainer(
+        _Partial(toy.Config(), DOMAINS), Training(total_images=8, batch_size=4), seed=0, comm=Comm.alone()
+    )
+    every = [next(_batches(i)) for i in range(5)]
+    values = torch.cat([batch.a.flatten(1)[:, 0] for batch in every])
+    assert 0 < (values > 0).sum() < len(values)
+    found = validate(trainer, iter(every), Comm.alone(), seed=0)
+    assert found == {"some/value": pytest.approx(float(values[values > 0].double().mean()), rel=1e-6)}

@@ -71,7 +71,26 @@ def test_keys_can_follow_another(search_file):
     assert search.recipe_of({LAMBDA: 7.0}).method.config.lr == 7.0
 
 
+def test_keys_can_have_a_value_of_their_own_at_each_choice(search_file):
+    layers = "method.discriminator_layers"
+    along = {"type": "categorical", "choices": [1, 3], "along": {LAMBDA: [5.0, 7.0], "method.lr": [1e-3, 1e-4]}}
+    search = read_search(search_file(space={layers: along}))
+    assert from_definition(search.definition(), "a study").space == search.space
+    for layer, weight, lr in ((1, 5.0, 1e-3), (3, 7.0, 1e-4)):
+        config = search.experiment({layers: layer}).method.config
+        assert (config.discriminator_layers, config.lambda_l1, config.lr) == (layer, weight, lr)
+
+
 BAD = {
+    "a value too few beside a choice": (
+        {"space": {LAMBDA: {"type": "categorical", "choices": [1, 2], "along": {"method.lr": [1e-3]}}}},
+        "'along' gives method.lr 1 values for 2 choices",
+    ),
+    "values beside a range": ({"space": {LAMBDA: float_range(along={"method.lr": [1e-3]})}}, "'along' belongs to type"),
+    "a key beside a choice that isn't known": (
+        {"space": {LAMBDA: {"type": "categorical", "choices": [1], "along": {"method.lambda_l2": [1]}}}},
+        "'method.lambda_l2' is no known key",
+    ),
     "a key that follows itself": ({"space": {LAMBDA: float_range(also=[LAMBDA])}}, "which is searched already"),
     "a key that follows and isn't known": (
         {"space": {LAMBDA: float_range(also=["method.lambda_l2"])}},

@@ -196,7 +196,7 @@ def _pack(name: str, parameters: Parameters, dest: str, progress: Progress | Non
         dest,
         name=name,
         role=generator.role,
-        domains=generator.domains,
+        domains=generator.domains(parameters),
         labels=generator.labels(parameters),
         progress=progress,
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from i2idist.data.generated import digits, edges, maps, shapes, textures
+from i2idist.data import modalities
+from i2idist.data.generated import digits, edges, maps, opponents, rooms, shapes, textures
 from i2idist.data.generated._draws import rng_of
 from i2idist.data.manifest import Role
 from i2idist.data.pack import Sample
@@ -49,7 +50,7 @@ class Generator:
         revision: raised whenever the same parameters would give other pictures, so that stale caches aren't used.
         samples: the samples for given parameters, in the order of packing.
         choices: parameters of this dataset alone, with the values that each may have; the first is the default.
-        domains: names of the kinds of images.
+        domains: names of the kinds of images for given parameters.
     """
 
     summary: str
@@ -59,7 +60,7 @@ class Generator:
     revision: int
     samples: Callable[[Parameters], Iterator[Sample]]
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    domains: tuple[str, ...] = ("a", "b")
+    domains: Callable[[Parameters], tuple[str, ...]] = lambda parameters: ("a", "b")
 
 
 def _always(*labels: str) -> Callable[[Parameters], tuple[str, ...]]:
@@ -68,13 +69,14 @@ def _always(*labels: str) -> Callable[[Parameters], tuple[str, ...]]:
 
 def _digit_samples(parameters: Parameters) -> Iterator[Sample]:
     """Pool a is capped at the scans that there are; `seed` changes pool b alone."""
+    among = digits.CLASSES[parameters.choices["only"]]
     for split, count in parameters.splits().items():
-        for place, scan in enumerate(digits.scans_of(split)[:count]):
+        for place, scan in enumerate(digits.scans_of(split, among)[:count]):
             image, digit = digits.handwritten(int(scan), parameters.size)
             yield Sample(f"{place:06d}-scan{scan:04d}", split, {"a": image}, digit)
         for place in range(count):
             rng = rng_of(parameters.seed, "digits", split, place)
-            image, digit = digits.street(rng, parameters.size)
+            image, digit = digits.street(rng, parameters.size, among)
             yield Sample(f"{place:06d}", split, {"b": image}, digit)
 
 
@@ -100,6 +102,54 @@ def _shape_samples(parameters: Parameters) -> Iterator[Sample]:
             wanted = shapes.family_at(families, place)
             image, family = shapes.picture(key, parameters.size, colour, family=wanted)
             yield Sample(f"{place:06d}", split, {"image": image}, family if label == "family" else colour)
+
+
+_PAIRED = {
+    "theta2,theta3": (("theta1", "theta2"), ("theta1", "theta3")),
+    "all": (("theta1", "theta2", "theta3"),),
+}
+"""What training sees of each of its images, in turns, by the name of the choice."""
+_SUBJECTS = {"photographs": opponents.PHOTOGRAPHS, "flowers": tuple(opponents.FLOWERS)}
+
+
+def _opponent_samples(parameters: Parameters) -> Iterator[Sample]:
+    """Classes take turns among the images that training sees alike, so that no class is tied to a pair."""
+    seen, subject = _PAIRED[parameters.choices["seen"]], parameters.choices["of"]
+    for split, count in parameters.splits().items():
+        turns = seen if split == "train" else _PAIRED["all"]
+        for place in range(count):
+            label = place // len(turns) % len(_SUBJECTS[subject])
+            key = (parameters.seed, "opponents", subject, split, place)
+            if subject == "flowers":
+                image = opponents.flower(key, parameters.size, label)
+            else:
+                image = opponents.crop(key, parameters.size, label, split)
+            shown = modalities.opponents(image)
+            yield Sample(f"{place:06d}", split, {name: shown[name] for name in turns[place % len(turns)]}, label)
+
+
+_SEEN: dict[str, tuple[tuple[str, ...], ...]] = {
+    "depth,segmentation": (("rgb", "depth"), ("rgb", "segmentation")),
+    "depth-nir,segmentation": (("rgb", "depth", "nir"), ("rgb", "segmentation")),
+    "depth,segmentation,nir": (("rgb", "depth"), ("rgb", "segmentation"), ("rgb", "nir")),
+    "all": (("rgb", "depth", "segmentation", "nir"),),
+}
+"""What training sees of each of its rooms, in turns, by the name of the choice."""
+
+
+def _room_domains(parameters: Parameters) -> tuple[str, ...]:
+    seen = {name for names in _SEEN[parameters.choices["seen"]] for name in names}
+    return tuple(name for name in ("rgb", "depth", "segmentation", "nir") if name in seen)
+
+
+def _room_samples(parameters: Parameters) -> Iterator[Sample]:
+    """Each room is one sample's; those of val and test are seen in all domains."""
+    seen, every = _SEEN[parameters.choices["seen"]], _room_domains(parameters)
+    for split, count in parameters.splits().items():
+        for place in range(count):
+            views = rooms.views((parameters.seed, "rooms", split, place), parameters.size)
+            names = seen[place % len(seen)] if split == "train" else every
+            yield Sample(f"{place:06d}", split, {name: getattr(views, name) for name in names})
 
 
 _SHAPE_LABELS = {"colour": tuple(shapes.COLOURS), "family": tuple(edges.FAMILIES)}
@@ -150,6 +200,7 @@ GENERATED: dict[str, Generator] = {
         labels=_always(*"0123456789"),
         revision=2,
         samples=_digit_samples,
+        choices={"only": tuple(digits.CLASSES)},
     ),
     "edges": Generator(
         summary="edges <-> coloured objects, paired, many valid colourings of each drawing",
@@ -167,6 +218,26 @@ GENERATED: dict[str, Generator] = {
         revision=2,
         samples=_map_samples,
     ),
+    "opponents": Generator(
+        summary="red - green, green - blue and colours of photographs or drawn flowers, in pairs that share no image",
+        role="multimodal",
+        counts={"train": 2000, "val": 100, "test": 200},
+        labels=lambda parameters: _SUBJECTS[parameters.choices["of"]],
+        revision=1,
+        samples=_opponent_samples,
+        choices={"of": tuple(_SUBJECTS), "seen": tuple(_PAIRED)},
+        domains=_always("theta1", "theta2", "theta3"),
+    ),
+    "rooms": Generator(
+        summary="furnished rooms as colour, depth, label map and infrared, no two of the last three of one room",
+        role="multimodal",
+        counts={"train": 2000, "val": 100, "test": 200},
+        labels=_always(*rooms.CLASSES),
+        revision=1,
+        samples=_room_samples,
+        choices={"seen": tuple(_SEEN)},
+        domains=_room_domains,
+    ),
     "shapes": Generator(
         summary="objects of four families in many shades of red, yellow, green or blue, labelled with the colour",
         role="labelled",
@@ -175,7 +246,7 @@ GENERATED: dict[str, Generator] = {
         revision=1,
         samples=_shape_samples,
         choices={"families": tuple(shapes.FAMILIES), "label": tuple(_SHAPE_LABELS)},
-        domains=("image",),
+        domains=_always("image"),
     ),
     "textures": Generator(
         summary="handbags, colour x texture, unpaired: what is to change in translation tied to what is not, 10 to 1",

@@ -34,6 +34,13 @@ classifier trained on them misreads a quarter of all handwriting, however it is 
 CLUTTER = 0.3
 """Chance of a neighbouring digit on each side of a street digit."""
 
+CLASSES: dict[str, tuple[int, ...]] = {
+    "all": tuple(range(10)),
+    **{str(digit): (digit,) for digit in range(10)},
+    **{f"no-{digit}": tuple(other for other in range(10) if other != digit) for digit in range(10)},
+}
+"""Digits by the name of the choice: all, one of them, or all but one, as for a generator that is to learn the last."""
+
 _WIDENING = 1.1  # a form's boxes made writers write narrowly; fonts don't
 _INK = 16.0  # `load_digits` counts the inked pixels of 4x4 blocks
 
@@ -59,11 +66,15 @@ def scan_order() -> NDArray[np.int64]:
     return np.argsort(turn, kind="stable")
 
 
-def scans_of(split: str) -> NDArray[np.int64]:
-    """The scans of a split, as indices into `scans()`; the splits are disjoint and don't depend on any seed."""
+def scans_of(split: str, among: tuple[int, ...] = CLASSES["all"]) -> NDArray[np.int64]:
+    """The scans of a split that show a digit of `among`, as indices into `scans()`.
+
+    The splits are disjoint and don't depend on any seed.
+    """
     names = list(SCANS)
     start = sum(SCANS[name] for name in names[: names.index(split)])
-    return scan_order()[start : start + SCANS[split]]
+    found = scan_order()[start : start + SCANS[split]]
+    return found[np.isin(scans()[1][found], among)]
 
 
 def _field(counts: Floats) -> Floats:
@@ -149,19 +160,20 @@ def _light(rng: Rng, size: tuple[int, int]) -> Floats:
     return np.asarray(1.0 + slope + 0.03 * smooth_noise(rng, size, 4), dtype=np.float32)[..., None]
 
 
-def street(rng: Rng, size: tuple[int, int]) -> tuple[Bytes, int]:
+def street(rng: Rng, size: tuple[int, int], among: tuple[int, ...] = CLASSES["all"]) -> tuple[Bytes, int]:
     """One street-style digit.
 
     Args:
         rng: where every choice comes from.
         size: (H, W) in pixels.
+        among: which digits it may be; neighbours may be any.
 
     Returns:
         (H, W, 3) bytes, and the digit in the middle.
     """
     from scipy import ndimage
 
-    digit = int(rng.integers(0, 10))
+    digit = among[int(rng.integers(0, len(among)))]
     scale = max(2, math.ceil(96 / min(size)))
     mask = _placed(rng, _ink_mask(rng, digit, (size[0] * scale, size[1] * scale)))
     ink = ndimage.gaussian_filter(shrink(mask, size), rng.uniform(0.1, 0.7) * min(size) / 32)[..., None]

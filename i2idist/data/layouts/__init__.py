@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from i2idist.data.layouts import colors, digits, faces, folders, morph, pairs
+from i2idist.data.layouts import colors, digits, faces, flowers, folders, forest, indoor, morph, pairs
 from i2idist.data.layouts.folders import folder
-from i2idist.data.layouts.narrow import with_crop, with_labels
+from i2idist.data.layouts.narrow import with_crop, with_labels, with_pairs
 from i2idist.data.layouts.source import EXTENSIONS, Source
 from i2idist.errors import ConfigError, nearest
 
@@ -27,13 +27,22 @@ LAYOUTS: dict[str, Callable[[str], Source]] = {
     "usps": digits.usps,
     "mnist-svhn": digits.mnist_svhn,
     "mnist-usps": digits.mnist_usps,
+    "flowers": flowers.flowers,
+    "flowers-10": flowers.ten,
+    "flowers-opponents": flowers.opponent,
+    "freiburg-forest": forest.forest,
+    "scenenet": indoor.scenenet,
+    "scenenet-frames": indoor.scenenet_frames,
+    "sun-rgbd": indoor.sun,
     "morph": morph.album,
     "morph-gender": morph.by_gender,
     "morph-ethnicity": morph.by_ethnicity,
 }
 
 
-def read_layout(src: str, layout: str, *, labels: Sequence[str] = (), crop: int | None = None) -> Source:
+def read_layout(
+    src: str, layout: str, *, labels: Sequence[str] = (), crop: int | None = None, pairs: Sequence[str] = ()
+) -> Source:
     """Understand the folder at `src`; images are read later, by `pack`.
 
     Args:
@@ -41,9 +50,10 @@ def read_layout(src: str, layout: str, *, labels: Sequence[str] = (), crop: int 
         layout: a key of LAYOUTS.
         labels: take only these classes or attributes, in this order; all by default.
         crop: side in pixels of the square to cut out of the middle of every image.
+        pairs: what parts of the training scenes keep beside the first modality, see `narrow.with_pairs`.
 
     Raises:
-        ConfigError: there is no such layout or label, or `crop` isn't positive.
+        ConfigError: there is no such layout, label or modality, or `crop` isn't positive.
         DataError: the folder isn't in this layout.
         StorageError: the storage can't be reached.
     """
@@ -52,4 +62,6 @@ def read_layout(src: str, layout: str, *, labels: Sequence[str] = (), crop: int 
     found = LAYOUTS[layout](src)
     if labels:
         found = with_labels(found, labels)
+    if pairs:
+        found = with_pairs(found, pairs)
     return with_crop(found, crop) if crop is not None else found

@@ -1,7 +1,8 @@
-"""Parts of a source: some of its classes or attributes, the middle of its images."""
+"""Parts of a source: some of its classes or attributes, the middle of its images, pairs of its modalities."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -51,6 +52,37 @@ def with_labels(source: Source, labels: Sequence[str]) -> Source:
         return chosen
     samples = list(chosen.samples)
     return replace(chosen, count=len(samples), samples=samples)
+
+
+def with_pairs(source: Source, others: Sequence[str]) -> Source:
+    """The source with training samples cut down to pairs of the first domain and one of `others`, or several.
+
+    The samples of a scene, which are those that differ in the last part of their key, have the same; scenes are spread
+    evenly by a hash of their name. Splits other than `train` stay whole.
+
+    Args:
+        source: multimodal.
+        others: what each part of the scenes keeps beside the first domain; several names of a part are joined by `+`.
+
+    Raises:
+        ConfigError: the source isn't multimodal, there are less than two parts, or one names an unknown domain.
+    """
+    parts = [tuple(part.split("+")) for part in others]
+    if source.role != "multimodal" or len(parts) < 2:
+        raise ConfigError(f"Pairs are made of multimodal data, with two parts or more, not of {source.role} {others}.")
+    for name in (name for part in parts for name in part):
+        if name not in source.domains[1:]:
+            raise ConfigError(f"There is no domain '{name}' to pair.{nearest(name, source.domains[1:])}")
+
+    def keep(sample: Sample) -> Sample:
+        if sample.split != "train":
+            return sample
+        scene = sample.key.rpartition("/")[0] or sample.key
+        mixed = int.from_bytes(hashlib.blake2b(scene.encode(), digest_size=8).digest(), "big")
+        wanted = (source.domains[0], *parts[mixed % len(parts)])
+        return replace(sample, images={name: image for name, image in sample.images.items() if name in wanted})
+
+    return replace(source, samples=_Changed(source, keep))
 
 
 def with_crop(source: Source, side: int) -> Source:

@@ -14,14 +14,10 @@ from functools import partial
 
 from i2idist import storage
 from i2idist.data.layouts.archives import damaged
+from i2idist.data.layouts.wire import Span, fields
 
 _NAME, _IMAGE = b"image/file_name", b"image/encoded_image"
-_BYTES = 2  # the wire type of strings, bytes and messages
-_MAX_VARINT = 10
 _HEAD, _TAIL = 12, 4
-
-Span = tuple[int, int]
-"""Start and stop of a part of a file."""
 
 
 @dataclass(frozen=True)
@@ -84,22 +80,8 @@ def _features(data: bytes, example: Span) -> dict[bytes, Span]:
 
 def _parts(data: bytes, message: Span, number: int) -> Iterator[Span]:
     """The fields of a message that have a number."""
-    at, stop = message
-    while at < stop:
-        tag, at = _varint(data, at)
-        length, at = _varint(data, at)
-        if tag & 7 != _BYTES or length > stop - at:
-            raise ValueError(f"byte {at} isn't in an example of images")
-        if tag >> 3 == number:
-            yield at, at + length
-        at += length
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """An integer of 7 bits a byte, and where it ends."""
-    value = 0
-    for place, byte in enumerate(data[at : at + _MAX_VARINT]):
-        value |= (byte & 0x7F) << (7 * place)
-        if byte < 0x80:
-            return value, at + place + 1
-    raise ValueError(f"byte {at} isn't in an example of images")
+    for found, value in fields(data, message):
+        if isinstance(value, int):
+            raise ValueError(f"a message at byte {message[0]} isn't of an example of images")
+        if found == number:
+            yield value

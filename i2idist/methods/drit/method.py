@@ -42,7 +42,7 @@ from i2idist.methods.drit.networks import (
 from i2idist.nn.adain import StyleEncoder
 from i2idist.nn.frozen import frozen
 from i2idist.nn.init import init_normal
-from i2idist.nn.patchgan import MultiScale, StridedPatchGAN, check_strided_patches
+from i2idist.nn.patchgan import MultiScaleStridedPatchGAN, check_strided_patches
 from i2idist.nn.resnet import ReflectConv
 from i2idist.nn.resnet_encoder import ResnetEncoder
 
@@ -111,13 +111,14 @@ class DRIT(Method):
             conv=ReflectConv,
         )
 
-    def _discriminator(self, domain: Domain) -> MultiScale:
+    def _discriminator(self, domain: Domain) -> MultiScaleStridedPatchGAN:
         config = self.config
-        return MultiScale(
-            StridedPatchGAN(
-                domain.channels, width=config.discriminator_width, layers=config.discriminator_layers, slope=0.01
-            )
-            for _ in range(config.discriminator_scales)
+        return MultiScaleStridedPatchGAN(
+            domain.channels,
+            scales=config.discriminator_scales,
+            width=config.discriminator_width,
+            layers=config.discriminator_layers,
+            slope=0.01,
         )
 
     @classmethod

@@ -1,0 +1,183 @@
+"""SceneNet RGB-D and SUN RGB-D in tiny files of the published layouts."""
+
+import numpy as np
+import pytest
+
+from i2idist import storage
+from i2idist.data.layouts import read_layout
+from i2idist.data.modalities import NYU_13, VOID
+from i2idist.errors import ConfigError, DataError, SampleError
+from tests.data.layouts.support import contents, packed, save
+from tests.data.layouts.test_colors import field, varint
+from tests.data.samples import picture
+
+TABLE = """wnid     name          13_classes
+2818832  bed.n.01      Bed
+4546855  wall.n.01     Wall
+20000041 workshoptable Table
+"""
+
+
+def instance(number, wordnet):
+    found = varint(1 << 3) + varint(number)
+    return found + (field(2, wordnet.encode()) + field(3, b"name") if wordnet else b"") + varint(4 << 3) + varint(2)
+
+
+def trajectory(path, instances):
+    """With a layout and a view, which hold floats, as published ones have."""
+    layout = field(1, varint(1 << 3) + varint(2))
+    view = field(3, varint(1 << 3) + varint(25) + field(2, varint(3 << 3 | 5) + b"\0\0\x80\x3f"))
+    parts = b"".join(field(2, instance(n, wordnet)) for n, wordnet in instances.items())
+    return field(1, layout + parts + view + field(4, path.encode()))
+
+
+@pytest.fixture
+def scenenet(tmp_path):
+    src = tmp_path / "src"
+    for number, (split, path) in enumerate((("train", "0/7"), ("train", "0/8"), ("train", "1/2000"), ("val", "0/7"))):
+        for frame in (0, 25, 750):
+            save(src, f"{split}/{path}/photo/{frame}.jpg", picture(number, size=(4, 6)))
+            depth = np.array([[0, 1000, 2500, 10000, 20000, 65535]] * 4, dtype=np.uint16) + frame // 25 * 10
+            save(src, f"{split}/{path}/depth/{frame}.png", depth)
+            save(src, f"{split}/{path}/instance/{frame}.png", np.array([[0, 1, 2, 3, 300, 1]] * 4, dtype=np.uint16))
+    known = {0: "", 1: "02818832", 2: "04546855", 300: "20000041"}
+    swapped = known | {1: "04546855", 2: "02818832"}
+    (src / "wnid_to_class.txt").write_text(TABLE)
+    (src / "scenenet_rgbd_train_0.pb").write_bytes(trajectory("0/7", known) + trajectory("0/8", swapped))
+    (src / "scenenet_rgbd_train_1.pb").write_bytes(trajectory("1/2000", known))
+    (src / "scenenet_rgbd_val.pb").write_bytes(trajectory("0/7", swapped))
+    return src
+
+
+def test_scenenet(scenenet, tmp_path):
+    manifest = packed(scenenet, "scenenet", tmp_path / "d")
+    assert (manifest.role, manifest.labels, manifest.label_kind) == ("multimodal", NYU_13, "none")
+    assert [(d.name, d.channels, d.bits, d.complete) for d in manifest.domains] == [
+        ("rgb", 3, 8, True), ("depth", 1, 16, True), ("segmentation", 1, 8, True),
+    ]  # fmt: skip
+    assert {split: pool[0].count for split, pool in manifest.splits.items()} == {"train": 9, "val": 3}
+    levels = contents(tmp_path / "d", manifest, "train", "depth")["0/7/0000"][0]
+    assert levels[0, :, 0].tolist() == [0, 6554, 16384, 65535, 65535, 65535]  # 10 m are 65535; 0 is unknown
+    bed, wall, table = (NYU_13.index(name) for name in ("bed", "wall", "table"))
+    first = contents(tmp_path / "d", manifest, "train", "segmentation")
+    assert first["0/7/0025"][0][0, :, 0].tolist() == [VOID, bed, wall, VOID, table, bed]
+    assert first["0/8/0025"][0][0, :, 0].tolist() == [VOID, wall, bed, VOID, table, wall]
+    assert contents(tmp_path / "d", manifest, "val", "segmentation")["0/7/0750"][0][0, 1, 0] == wall
+
+
+def test_scenenet_from_any_storage(scenenet, tmp_path, memory_url):
+    for path in scenenet.rglob("*.*"):
+        storage.upload(path, storage.join(memory_url, str(path.relative_to(scenenet))))
+    assert packed(memory_url, "scenenet", tmp_path / "a") == packed(scenenet, "scenenet", tmp_path / "b", )  # fmt: skip
+
+
+def test_scenenet_frames_are_every_thirtieth(scenenet):
+    keys = {(sample.split, sample.key) for sample in read_layout(str(scenenet), "scenenet-frames").samples}
+    assert len(keys) == 8 and {key[-4:] for _, key in keys} == {"0000", "0750"}
+
+
+def test_training_scenes_are_cut_down_to_pairs(scenenet, tmp_path):
+    found = list(read_layout(str(scenenet), "scenenet", pairs=["depth", "segmentation"]).samples)
+    kept = {}
+    for sample in found:
+        kept.setdefault((sample.split, sample.key.rpartition("/")[0]), set()).add(tuple(sample.images))
+    assert all(len(kinds) == 1 for kinds in kept.values()), "a scene's frames have the same"
+    train = {kinds.pop() for (split, _), kinds in kept.items() if split == "train"}
+    assert train == {("rgb", "depth"), ("rgb", "segmentation")}
+    assert kept["val", "0/7"] == {("rgb", "depth", "segmentation")}
+    manifest = packed(scenenet, "scenenet", tmp_path / "d", pairs=["depth", "segmentation"])
+    assert [domain.complete for domain in manifest.domains] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("layout", "pairs", "message"),
+    [
+        ("scenenet", ["depth"], "two parts or more"),
+        ("scenenet", ["depth", "segmentatoin"], "Did you mean 'segmentation'"),
+        ("folder", ["depth", "nir"], "made of multimodal data"),
+    ],
+)
+def test_pairs_that_cannot_be_made(scenenet, layout, pairs, message):
+    with pytest.raises(ConfigError, match=message):
+        read_layout(str(scenenet), layout, pairs=pairs)
+
+
+def test_scenenet_that_lacks_something(scenenet, tmp_path):
+    broken = scenenet / "scenenet_rgbd_train_1.pb"
+    content = broken.read_bytes()
+    broken.write_bytes(content[:-3])
+    with pytest.raises(DataError, match=r"train_1\.pb is damaged"):
+        read_layout(str(scenenet), "scenenet")
+    broken.unlink()
+    with pytest.raises(DataError, match=r"No protobuf in .* tells of train/1/2000. Add scenenet_rgbd_train\*\.pb"):
+        read_layout(str(scenenet), "scenenet")
+    broken.write_bytes(content)
+    (scenenet / "wnid_to_class.txt").write_text(TABLE.replace("20000041 workshoptable Table\n", ""))
+    with pytest.raises(DataError, match="WordNet id 20000041, which wnid_to_class.txt lacks"):
+        packed(scenenet, "scenenet", tmp_path / "d")
+    (scenenet / "wnid_to_class.txt").write_text(TABLE.replace("Wall", "Wal"))
+    with pytest.raises(DataError, match="wall.n.01     Wal"):
+        read_layout(str(scenenet), "scenenet")
+    (scenenet / "wnid_to_class.txt").unlink()
+    with pytest.raises(DataError, match=r"has no wnid_to_class\.txt, which SceneNet RGB-D needs"):
+        read_layout(str(scenenet), "scenenet")
+
+
+@pytest.fixture
+def sun(tmp_path):
+    src, sizes = tmp_path / "src", {"a": (4, 6), "b": (5, 7), "c": (4, 6)}
+    metres = {"a": 1.0, "b": 2.5, "c": 12.0}
+    for name, size in sizes.items():
+        save(src, f"SUNRGBD/kv1/NYUdata/{name}/image/{name}.jpg", picture(1, size=size))
+        bits = np.full(size, int(metres[name] * 1000), dtype=np.uint16)
+        save(src, f"SUNRGBD/kv1/NYUdata/{name}/depth_bfx/{name}.png", (bits << 3) | (bits >> 13))
+    listed = {"training": ["b", "a"], "testing": ["c"]}
+    for split, names in listed.items():
+        lines = "".join(f"SUNRGBD/kv1/NYUdata/{name}/image/{name}.jpg\n" for name in names)
+        (src / f"sunrgbd_{split}_images.txt").write_text(lines)
+        for number, name in enumerate(names, 1):
+            labels = np.zeros(sizes[name], dtype=np.uint8)
+            labels[1:] = 1 + "abc".index(name)
+            save(src, f"{split.removesuffix('ing')}13labels/img13labels-{number:06d}.png", labels)
+    return src
+
+
+def test_sun(sun, tmp_path):
+    manifest = packed(sun, "sun-rgbd", tmp_path / "d")
+    assert manifest.labels == NYU_13 and manifest.domain("depth").bits == 16
+    depth = contents(tmp_path / "d", manifest, "train", "depth")
+    assert {key: levels[0, 0, 0] for key, (levels, _) in depth.items()} == {
+        "kv1/NYUdata/a": 6554, "kv1/NYUdata/b": 16384,
+    }  # fmt: skip
+    assert contents(tmp_path / "d", manifest, "test", "depth")["kv1/NYUdata/c"][0][0, 0, 0] == 65535
+    labels = contents(tmp_path / "d", manifest, "train", "segmentation")
+    assert labels["kv1/NYUdata/b"][0][:2, 0, 0].tolist() == [VOID, 1]
+    assert labels["kv1/NYUdata/a"][0][:2, 0, 0].tolist() == [VOID, 0]
+
+
+def test_sun_whose_label_maps_are_in_another_order_is_refused(sun, tmp_path):
+    listed = sun / "sunrgbd_training_images.txt"
+    listed.write_text("\n".join(reversed(listed.read_text().split())))
+    with pytest.raises(DataError, match=r"line [12]: the label map .* is (5x7|4x6) pixels, the photograph"):
+        packed(sun, "sun-rgbd", tmp_path / "d")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("SUNRGBD/kv1/NYUdata/a/image/a.jpg", "line 2: there is no SUNRGBD/kv1/NYUdata/a/image/a.jpg"),
+        ("SUNRGBD/kv1/NYUdata/a/depth_bfx/a.png", "no SUNRGBD/kv1/NYUdata/a/depth_bfx/"),
+        ("train13labels/img13labels-000002.png", "no img13labels-000002.png for train"),
+        ("sunrgbd_testing_images.txt", "has no sunrgbd_testing_images.txt, which SUN RGB-D needs"),
+    ],
+)
+def test_sun_that_lacks_something(sun, path, message):
+    (sun / path).unlink()
+    with pytest.raises(DataError, match=message):
+        read_layout(str(sun), "sun-rgbd")
+
+
+def test_a_depth_of_three_channels_is_refused(sun, tmp_path):
+    save(sun, "SUNRGBD/kv1/NYUdata/a/depth_bfx/a.png", picture(0, size=(4, 6)))
+    with pytest.raises((DataError, SampleError), match="3 channels instead of one"):
+        packed(sun, "sun-rgbd", tmp_path / "d")
