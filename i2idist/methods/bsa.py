@@ -157,7 +157,7 @@ class BSA(Pretrained):
 
     is_source = False
     Config = BSAConfig
-    paper = "Noguchi and Harada 2019, Image Generation From Small Datasets via Batch Statistics Adaptation (1904.01774)"
+    paper = "Noguchi and Harada 2019, Image Generation From Small Datasets via Batch Statistics (arXiv:1904.01774)"
     config: BSAConfig
 
     def __init__(self, config: BSAConfig, domains: Domains) -> None:

@@ -40,7 +40,7 @@ def bars(share):
 @pytest.mark.slow
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
 def test_the_selector_finds_the_sources_shares(share, steps=100):
-    """Measured: 0.300, 0.497, 0.690."""
+    """Measured: 0.311, 0.496, 0.697."""
     torch.manual_seed(0)
     config = MineGAN.Config(
         generators={"lying": CRITIC, "standing": CRITIC},
@@ -64,6 +64,5 @@ def test_the_selector_finds_the_sources_shares(share, steps=100):
     stream = batches()
     for _ in range(steps):
         trainer.step(stream)
-    print(method.probabilities())
     assert method.probabilities()["lying"] == pytest.approx(share, abs=0.1)
     assert all(bool(torch.equal(method.G[name].bar, BARS[kind])) for kind, name in enumerate(method.G))
