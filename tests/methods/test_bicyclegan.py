@@ -15,7 +15,7 @@ from tests.methods.support import Drawn, Known, close, domains, flat, make, mean
 def known(**config):
     """G(A, z) = A z, E(B) = (B, ln 4), D and D2 give mean(B) and 2 mean(B)."""
     method = make(BicycleGAN, b=1, code_dim=1, **config)
-    method.G = Known(lambda w, a, z: w * a * z[:, :1, None, None])
+    method.G = Known(lambda w, a, z, noise=None: w * a * z[:, :1, None, None])
     method.E = Known(lambda w, b: (w * mean(b)[:, :, 0, 0], torch.full((len(b), 1), math.log(4), dtype=b.dtype)))
     for name in ("D", "D2"):
         setattr(method, name, Known(lambda w, b: (w * mean(b), 2 * w * mean(b))))
