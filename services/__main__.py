@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from i2idist.errors import I2IError, ServiceError
+from i2idist.cli import run
+from i2idist.errors import ServiceError
 from services import platform
 from services.backup import backup as back_up
 from services.backup import restore as put_back
@@ -166,14 +167,5 @@ def _lines(path: Path, count: int, follow: bool) -> Iterator[str]:
                 time.sleep(0.5)
 
 
-def main() -> None:
-    """Run a command; an error on purpose is told in one line."""
-    try:
-        app()
-    except I2IError as error:
-        Console(stderr=True).print(f"[red]Error:[/red] {escape(str(error))}", highlight=False)
-        raise SystemExit(error.exit_code) from None
-
-
 if __name__ == "__main__":
-    main()
+    run(app, "python -m services")

@@ -9,11 +9,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from cluster.local.cluster import Cluster, default_folder
-from i2idist.errors import I2IError
+from i2idist.cli import run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 Folder = Annotated[
@@ -125,14 +124,5 @@ def _word(flag: bool | None) -> str:
     return "?" if flag is None else "[green]yes" if flag else "[red]no"
 
 
-def main() -> None:
-    """Run a command; an error on purpose is told in one line."""
-    try:
-        app()
-    except I2IError as error:
-        Console(stderr=True).print(f"[red]Error:[/red] {escape(str(error))}", highlight=False)
-        raise SystemExit(error.exit_code) from None
-
-
 if __name__ == "__main__":
-    main()
+    run(app, "python -m cluster.local")

@@ -98,8 +98,13 @@ for _name, (_, _summary) in COMMANDS.items():
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; `arguments` default to the process's."""
+    run(app, "i2idist", arguments)
+
+
+def run(commands: typer.Typer, name: str, arguments: list[str] | None = None) -> None:
+    """Run the command line called `name`; an error on purpose is told in red, and gives the exit status."""
     try:
-        app(args=arguments, prog_name="i2idist")
+        commands(args=arguments, prog_name=name)
     except I2IError as error:
         typer.secho(f"Error: {_printable(str(error))}", err=True, fg="red")
         sys.exit(error.exit_code)
