@@ -18,8 +18,9 @@ from i2idist.errors import I2IError, RunError
 from i2idist.experiment import Resources
 from i2idist.launch.meters import WorkMeters
 from i2idist.launch.processes import cores
-from i2idist.launch.ray import cluster, here
+from i2idist.launch.ray import cluster
 from i2idist.launch.reap import reap
+from i2idist.launch.worker_group import here
 
 _POLL_S = 0.3
 _SLOW_S = 30.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import ray
@@ -18,17 +18,26 @@ from i2idist.errors import RunError
 from i2idist.experiment import Resources
 from i2idist.launch.ray import cluster
 from i2idist.launch.reap import reap
+from i2idist.launch.worker_group import groups_kept
 
+_LEAVE_S = 10.0
 Call = Callable[[], Any]
 Ended = tuple[Hashable, Any, str | None]
 """A call's key, its result, and the error that ended its actor, in words."""
 
 
 class _Hand:
-    """An actor. What calls have imported, and caches they have filled, is there for the next."""
+    """An actor. What its calls import, the caches that they fill and the workers that they start stay for the next."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._stack.enter_context(groups_kept())
 
     def call(self, function: Call) -> Any:
         return function()
+
+    def leave(self) -> None:
+        self._stack.close()
 
 
 class Crew:
@@ -66,6 +75,8 @@ class Crew:
 
     def close(self) -> None:
         """End all actors, at work or not."""
+        if self._idle:
+            ray.wait([actor.leave.remote() for actor in self._idle], num_returns=len(self._idle), timeout=_LEAVE_S)
         for actor in [*self._idle, *(actor for _, actor in self._busy.values())]:
             ray.kill(actor)
 

@@ -83,6 +83,34 @@ def test_two_workers_follow_the_pruner_and_their_job_does_not_fail(ray, search_f
         assert b"Traceback" not in launch_log(pruned, rank)
 
 
+def test_trials_share_a_worker_group_until_it_loses_a_worker(ray, search_file, root):
+    sections = {"resources": {"launcher": "ray", "num_workers": 1}}
+    length = {"train.total_images": 240, "train.checkpoint_every_images": 24}
+    path = search_file(sections, trials=4, concurrency=1, trial=length)
+    killed = []
+    killer = threading.Thread(target=kill_rank_0, args=(RunFolder(root, "tiny-t1"), killed), daemon=True)
+    killer.start()
+    summary = tune(read_search(path), root=root)
+    assert killed and summary.counts["complete"] == 4
+    folders = [RunFolder(root, f"tiny-t{number}") for number in range(4)]
+    first, again, third, fourth = (lease.newest(folder.lease)[1].holder.pid for folder in folders)
+    assert killed == [first]
+    assert first != again and third not in (first, again) and fourth == third
+    assert [len(folder.record()["launches"]) for folder in folders] == [1, 2, 1, 1]
+    for name in ("tiny-t0", "tiny-t3"):
+        events = list(launch.logs(name, root=root))
+        assert [event["images"] for event in events if event["event"] == "metrics"] == list(range(4, 241, 4))
+
+
+def kill_rank_0(folder, killed):
+    """Kill who writes a run, once it has begun."""
+    while not killed:
+        time.sleep(0.05)
+        if folder.exists() and len(list(launch.logs(folder.name, root=folder.root))) > 10:
+            killed.append(lease.newest(folder.lease)[1].holder.pid)
+            os.kill(killed[0], signal.SIGKILL)
+
+
 def launch_log(folder, rank):
     from i2idist import storage
 
