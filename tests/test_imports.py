@@ -12,7 +12,9 @@ MODULES = {
 }
 
 HOMES = {
-    "ray": tuple(f"i2idist.launch.{name}" for name in ("ray", "actors", "head", "crew", "leaving", "meters")),
+    "ray": tuple(
+        f"i2idist.launch.{name}" for name in ("ray", "worker_group", "actors", "head", "crew", "leaving", "meters")
+    ),
     "fsspec": ("i2idist.storage",),
     "s3fs": ("i2idist.storage",),
     "mlflow": ("i2idist.tracking",),
