@@ -45,9 +45,9 @@ demo: $(STAMP)
 # One thread each: tests start several processes at once, and threads beyond the free cores cost more than they give.
 test test-all: export OMP_NUM_THREADS = 1
 
-# Two files at a time: half of the time is waiting for servers to start.
+# Two files at a time, in the order of tests/conftest.py: half of the time is waiting for servers to start.
 test: $(STAMP)
-	$(PYTEST) -n 2 --dist loadfile -m "not slow and not gpu" --ignore=tests/benchmarks
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu" --ignore=tests/benchmarks
 
 test-all: $(STAMP)
 	$(PYTEST) -m "not gpu and not cluster" --ignore=tests/benchmarks

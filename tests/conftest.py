@@ -9,6 +9,23 @@ from i2idist.conformance import WorkerPool
 from services import object_store, stop
 
 
+LONGEST = (
+    "test_conformance.py",
+    "launch/test_submit.py",
+    "launch/test_ray.py",
+    "launch/test_evaluate_actors.py",
+    "tuning/test_driver.py",
+    "launch/test_translate_actors.py",
+)
+"""Files that take a minute or more, the longest first."""
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the longest files, so that with two workers neither is left alone with one at the end."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _a_catalog_of_their_own(tmp_path_factory):
     """Tests don't write to the catalog of whoever runs them."""
