@@ -9,15 +9,18 @@ from __future__ import annotations
 import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from i2idist.data.modalities import class_colors
 from i2idist.errors import ConfigError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _LEGIBLE_PIXELS = 72
 _GAP, _ROW_GAP, _MARGIN, _HEADER, _TITLE = 2, 8, 12, 18, 24
@@ -129,6 +132,8 @@ def loss_curves(events: Iterable[Mapping[str, object]], *, title: str) -> Image.
     panels = _curves(events)
     if not panels:
         raise ConfigError("There are no metrics to draw: train past train.log_every_images first.")
+    from matplotlib.figure import Figure  # late: training, which draws sheets alone, needn't wait for it
+
     figure = Figure(figsize=(4.2 * len(panels), 3.2), layout="constrained")
     for axes, (player, terms) in zip(
         np.atleast_1d(figure.subplots(1, len(panels))), sorted(panels.items()), strict=True

@@ -8,7 +8,6 @@ import pytest
 from i2idist.conformance import WorkerPool
 from services import object_store, stop
 
-
 LONGEST = (
     "test_conformance.py",
     "launch/test_submit.py",

@@ -9,7 +9,9 @@ from typing import Any
 from i2idist.data.batches import Batch
 from i2idist.errors import I2IError
 from i2idist.tracking.evolution import Evolution, is_moment
+from i2idist.tracking.pictures import Pictures
 from i2idist.tracking.run import Tracker
+from i2idist.tracking.samples import Samples
 from i2idist.train.loop import Watcher
 from i2idist.train.trainer import Trainer
 
@@ -30,11 +32,7 @@ class TrackingWatcher(Watcher):
         """
         self._tracker, self._training, self._seed = tracker, training, seed
         self._evolution = Evolution()
-        self._pictures: Any = None
-        if tracker.pictures:
-            from i2idist.tracking.pictures import Pictures  # brings matplotlib
-
-            self._pictures = Pictures(inputs, seed)
+        self._pictures = Pictures(inputs, seed) if tracker.pictures else None
 
     def state(self) -> Mapping[str, Any]:
         """The undelivered journal, and what a strip of a generator's evolution shows so far."""
@@ -54,7 +52,7 @@ class TrackingWatcher(Watcher):
         if self._pictures is None:
             return
         try:
-            drawn = self._drawn(trainer, final)
+            drawn = self._drawn(self._pictures, trainer, final)
         except I2IError as error:  # images that can't be shown, or read, are no reason to stop training
             _LOG.warning("No pictures for MLflow: %s", error)
             self._pictures = None
@@ -63,14 +61,12 @@ class TrackingWatcher(Watcher):
             if picture is not None:
                 self._tracker.picture(key, picture, trainer.images)
 
-    def _drawn(self, trainer: Trainer, final: bool) -> dict[str, Any]:
+    def _drawn(self, pictures: Pictures, trainer: Trainer, final: bool) -> dict[str, Any]:
         if trainer.method.generates:
-            from i2idist.tracking.samples import Samples
-
             samples = Samples(trainer, self._seed)
             if final:
                 return {"interpolation": samples.interpolation(), "nearest": samples.nearest(self._training())}
             return {"samples": samples.grid(), "evolution": samples.evolution(self._evolution)}
         if final:
-            return {"interpolation": self._pictures.interpolation(trainer)}
-        return {"translations": self._pictures.grid(trainer), "attention": self._pictures.attention(trainer)}
+            return {"interpolation": pictures.interpolation(trainer)}
+        return {"translations": pictures.grid(trainer), "attention": pictures.attention(trainer)}

@@ -108,7 +108,8 @@ def _beside_the_bare_step(name: str, data: str, root: str) -> tuple[float, str]:
 
     launch.train(_experiment(name, data, "local", LOGGED), root=root, on_event=on_event)
     bare_s = statistics.median(b for _, b in pairs)
-    return statistics.median(a / b - 1 for a, b in pairs), f"{len(pairs)} alternated windows of {LOGGED} steps, {bare_s / LOGGED:.2f} s each"
+    how = f"{len(pairs)} alternated windows of {LOGGED} steps, {bare_s / LOGGED:.2f} s each"
+    return statistics.median(a / b - 1 for a, b in pairs), how
 
 
 def _of_ray(name: str, data: str, root: str) -> tuple[float, str]:
