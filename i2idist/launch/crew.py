@@ -7,8 +7,9 @@ some would wait for ever.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -18,9 +19,9 @@ from i2idist.errors import RunError
 from i2idist.experiment import Resources
 from i2idist.launch.ray import cluster
 from i2idist.launch.reap import reap
-from i2idist.launch.worker_group import groups_kept
+from i2idist.launch.worker_group import keep_groups, release_group
 
-_LEAVE_S = 10.0
+_REST_S, _CLOSE_S = 5.0, 10.0
 Call = Callable[[], Any]
 Ended = tuple[Hashable, Any, str | None]
 """A call's key, its result, and the error that ended its actor, in words."""
@@ -30,14 +31,13 @@ class _Hand:
     """An actor. What its calls import, the caches that they fill and the workers that they start stay for the next."""
 
     def __init__(self) -> None:
-        self._stack = ExitStack()
-        self._stack.enter_context(groups_kept())
+        keep_groups()
 
     def call(self, function: Call) -> Any:
         return function()
 
-    def leave(self) -> None:
-        self._stack.close()
+    def rest(self) -> None:
+        release_group()
 
 
 class Crew:
@@ -47,17 +47,18 @@ class Crew:
         """For `size` calls at once, each of which takes so many cores and GPUs of its actor."""
         self.size = size
         self._options = {"num_cpus": cores, "num_gpus": gpus}
-        self._idle: list[Any] = []
+        self._idle: dict[Any, float] = {}  # since when, in monotonic seconds; inf where the actor rests
         self._busy: dict[Any, tuple[Hashable, Any]] = {}
 
     def start(self, key: Hashable, call: Call) -> None:
         """Give a free actor a call; picklable, as its result must be."""
         kind: Any = ray.remote(_Hand)
-        actor = self._idle.pop() if self._idle else kind.options(**self._options).remote()
+        actor = self._idle.popitem()[0] if self._idle else kind.options(**self._options).remote()
         self._busy[actor.call.remote(call)] = (key, actor)
 
     def ended(self, timeout_s: float) -> list[Ended]:
         """Calls that have ended, after at most so long. An actor that died is replaced when it is needed."""
+        self._rest()
         done, _ = ray.wait(list(self._busy), num_returns=len(self._busy), timeout=0) if self._busy else ([], [])
         if not done and self._busy:
             done, _ = ray.wait(list(self._busy), timeout=timeout_s)
@@ -70,13 +71,21 @@ class Crew:
         except ray.exceptions.RayError as error:
             ray.kill(actor)
             return key, None, " ".join(str(error).strip().partition("\n")[0].split())
-        self._idle.append(actor)
+        self._idle[actor] = time.monotonic()
         return key, found, None
+
+    def _rest(self) -> None:
+        """Let actors that have had nothing to do for a while give back what others may wait for, other drivers too."""
+        idle = [actor for actor, since in self._idle.items() if time.monotonic() - since > _REST_S]
+        self._idle |= dict.fromkeys(idle, math.inf)
+        for actor in idle:
+            actor.rest.remote()
 
     def close(self) -> None:
         """End all actors, at work or not."""
-        if self._idle:
-            ray.wait([actor.leave.remote() for actor in self._idle], num_returns=len(self._idle), timeout=_LEAVE_S)
+        resting = [actor.rest.remote() for actor in self._idle]
+        if resting:
+            ray.wait(resting, num_returns=len(resting), timeout=_CLOSE_S)
         for actor in [*self._idle, *(actor for _, actor in self._busy.values())]:
             ray.kill(actor)
 

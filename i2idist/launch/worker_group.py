@@ -94,31 +94,38 @@ class _Kept:
     """Where a group waits for the next job."""
 
     def __init__(self) -> None:
-        self.group: WorkerGroup | None = None
+        self._group: WorkerGroup | None = None
+
+    def keep(self, group: WorkerGroup) -> None:
+        self._group = group
 
     def take(self, resources: Resources) -> WorkerGroup | None:
         """The group, if it will do for `resources`; one that won't is closed."""
-        group, self.group = self.group, None
-        if group and not (group.is_sound and group.resources == resources):
-            group.close()
-            return None
+        if self._group and not (self._group.is_sound and self._group.resources == resources):
+            self.release()
+        group, self._group = self._group, None
         return group
+
+    def release(self) -> None:
+        """Close the group."""
+        if self._group:
+            self._group.close()
+            self._group = None
 
 
 _kept: _Kept | None = None
 
 
-@contextmanager
-def groups_kept() -> Iterator[None]:
-    """Let the group of each training of this process, one at a time, stay for the next of equal resources."""
+def keep_groups() -> None:
+    """From now on let the group of each training of this process stay for the next of equal resources."""
     global _kept
     _kept = _Kept()
-    try:
-        yield
-    finally:
-        group, _kept = _kept.group, None
-        if group:
-            group.close()
+
+
+def release_group() -> None:
+    """Give the resources of a group that waits for a training back."""
+    if _kept:
+        _kept.release()
 
 
 @contextmanager
@@ -132,7 +139,7 @@ def group_at(job: Job, resources: Resources) -> Iterator[WorkerGroup]:
         group.close()
         raise
     if _kept and group.is_sound:
-        _kept.group = group
+        _kept.keep(group)
     else:
         group.close()
 
