@@ -18,6 +18,8 @@ Overrides = Annotated[
 ]
 Root = Annotated[str | None, typer.Option(help="Folder or URL of all runs. Default: I2IDIST_RUNS, or ./runs.")]
 Json = Annotated[bool, typer.Option("--json", help="End with one JSON object on stdout.")]
+_SIGNALLED = 128
+"""What shells add to a signal's number for the exit status of what it ended."""
 
 
 def train(
@@ -33,7 +35,8 @@ def train(
 ) -> None:
     """Create a run from a recipe, or continue it, and train it to its end.
 
-    Ctrl-C stops it with a checkpoint; the same command, or `i2idist resume NAME`, goes on from there.
+    Ctrl-C and SIGTERM stop it with a checkpoint; the same command, or `i2idist resume NAME`, goes on from there. The
+    exit status is then 130 or 143, not 0, so that whoever started it knows that it hasn't come to its end.
     """
     from i2idist import launch
     from i2idist.recipe import parse_overrides
@@ -65,6 +68,13 @@ def _show(as_json: bool, start: Callable[..., Any]) -> None:
         typer.echo(f"{result.run}: {result.images:,} images ({result.stopped}), {result.images_per_s:.1f} images/s")
         typer.echo(f"checkpoint {result.checkpoint}")
         typer.echo(f"parameters {result.params_sha256}")
+    end_as(result.signal)
+
+
+def end_as(number: int | None) -> None:
+    """End with the status of a process that a signal ended, where one stopped the work before its end."""
+    if number is not None:
+        raise typer.Exit(_SIGNALLED + number)
 
 
 def stop(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from i2idist.cli.runs import Overrides, Root
+from i2idist.cli.runs import Overrides, Root, end_as
+
+if TYPE_CHECKING:
+    from i2idist.tuning import Summary
 
 Storage = Annotated[
     str | None,
@@ -54,7 +57,8 @@ def run(
 ) -> None:
     """Search: run trials until there are enough; start it again to go on, in several places to go faster.
 
-    Ctrl-C ends it with a checkpoint of each trial. Several drivers need a study in Postgres.
+    Ctrl-C and SIGTERM end it with a checkpoint of each trial, and with exit status 130 or 143. Several drivers need a
+    study in Postgres.
     """
     from i2idist.recipe import parse_overrides
     from i2idist.tuning import read_search, tune
@@ -64,7 +68,12 @@ def run(
     summary = tune(found, study=study, storage=storage, root=root, say=_say)
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(summary)))
-        return
+    else:
+        _tell(summary)
+    end_as(summary.signal)
+
+
+def _tell(summary: Summary) -> None:
     counted = ", ".join(f"{count} {state}" for state, count in summary.counts.items() if count)
     typer.echo(f"{summary.study}: {counted or 'no trials'}")
     for number, text in summary.best.items():

@@ -77,6 +77,7 @@ class ShardCache:
         if file is not None:
             return file
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)  # somebody may have cleared all caches
             with self._lock(sha256[:2]):
                 return _opened(path) or self._fetch(url, path, sha256, size)
         except (OSError, StorageError) as error:

@@ -52,6 +52,7 @@ class Result:
         images_per_s: throughput of the last launch.
         step_s: seconds of the last launch inside training steps, on rank 0, without waiting for data.
         mlflow_run_id: the MLflow run; None while it is offline.
+        signal: number of the signal to this process that stopped it, such as 15; None where none did.
     """
 
     run: str
@@ -65,6 +66,7 @@ class Result:
     images_per_s: float
     step_s: float | None = None
     mlflow_run_id: str | None = None
+    signal: int | None = None
 
 
 def train(
@@ -327,7 +329,8 @@ def _run(
     result = folder.result()
     if result is None:
         raise RunError(f"The workers of run '{folder.name}' left no result: see {folder.log(0)}, and resume the run.")
-    return result_of(folder, result)
+    found = result_of(folder, result)
+    return dataclasses.replace(found, signal=interruption.number) if found.stopped == "stop" else found
 
 
 def _capped(experiment: Experiment) -> Experiment:

@@ -15,17 +15,20 @@ class Interruption:
     """Whether the driver was asked to stop. A second signal raises KeyboardInterrupt.
 
     Signals are caught between `__enter__` and `__exit__`, in the main thread alone: elsewhere Python refuses handlers.
+
+    Attributes:
+        number: of the signal that asked; None before one came.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
         """`say` is told when a signal came."""
         self._say = say
-        self._asked = threading.Event()
+        self.number: int | None = None
         self._before: dict[signal.Signals, Any] = {}
 
     def __call__(self) -> bool:
         """Whether a signal came."""
-        return self._asked.is_set()
+        return self.number is not None
 
     def __enter__(self) -> Self:
         """Catch the signals."""
@@ -42,7 +45,7 @@ class Interruption:
         self._before = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._asked.is_set():
+        if self.number is not None:
             raise KeyboardInterrupt
-        self._asked.set()
+        self.number = number
         self._say("Stopping with a checkpoint; once more to abort at once.")

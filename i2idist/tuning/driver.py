@@ -40,6 +40,7 @@ class Summary:
         counts: points by state, see `results.counts`.
         best: the best trial, or those of the Pareto front, in words by number.
         mlflow_run_id: the study's run; None where it is offline.
+        signal: number of the signal that stopped it before its end; None where none did.
     """
 
     study: str
@@ -47,6 +48,7 @@ class Summary:
     counts: dict[str, int]
     best: dict[int, str]
     mlflow_run_id: str | None
+    signal: int | None = None
 
 
 def tune(
@@ -92,6 +94,7 @@ def tune(
                 counts=counts(found, search.budget),
                 best={trial.number: described(found, trial) for trial in best(found)},
                 mlflow_run_id=notes.run_id,
+                signal=None if is_over(board.trials(), search.budget) else interruption.number,
             )
         finally:
             board.close()

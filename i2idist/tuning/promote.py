@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from i2idist import launch
+from i2idist.errors import RunError
 from i2idist.launch.run_folder import runs_root
 from i2idist.launch.runs import Result
 from i2idist.tracking.settings import resolve_uri
@@ -63,6 +64,7 @@ def promote(
 
     Raises:
         StudyError: no such study or trial, or several are best.
+        RunError: the training was stopped before its end.
         I2IError: what training or registering raises.
     """
     from i2idist.tracking.place import tracking_uri
@@ -78,6 +80,10 @@ def promote(
     result = launch.train(
         experiment, overrides=overrides, run=name, root=place, study=study, on_event=on_event, say=say
     )
+    if result.stopped == "stop":
+        raise RunError(
+            f"The run '{name}' was stopped at {result.images} images, so nothing was registered: do the same to go on."
+        )
     with tempfile.TemporaryDirectory(prefix="i2idist-") as folder:
         launch.export(name, folder, root=place)
         version = register(folder, model, alias="candidate", uri=uri)

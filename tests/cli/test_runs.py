@@ -98,7 +98,8 @@ def test_errors_are_one_message_and_a_code(capsys, recipe, arguments, code, mess
     assert not Path("runs").exists()
 
 
-def test_a_terminated_training_stops_with_a_checkpoint(recipe):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_training_that_a_signal_ends_stops_with_a_checkpoint_and_says_so_by_its_status(recipe, number, status):
     command = [
         sys.executable,
         "-m",
@@ -115,10 +116,10 @@ def test_a_terminated_training_stops_with_a_checkpoint(recipe):
     while "images" not in line:
         line = process.stderr.readline()
         assert line, process.communicate()
-    os.kill(process.pid, signal.SIGTERM)
+    os.kill(process.pid, number)
     out, err = process.communicate(timeout=60)
     result = json.loads(out)
-    assert process.returncode == 0
-    assert result["stopped"] == "stop"
+    assert process.returncode == status
+    assert (result["stopped"], result["signal"]) == ("stop", number)
     assert Path(result["checkpoint"], "COMMIT.json").exists()
     assert "Stopping with a checkpoint" in err

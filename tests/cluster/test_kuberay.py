@@ -211,3 +211,35 @@ def test_the_job_s_training_can_be_described():
     read = read_experiment(words[2], {key: yaml.safe_load(value) for key, value in overrides.items()})
     pod = groups()["rayjob RayJob cpu"]["template"]["spec"]["containers"][0]
     assert read.resources.threads_per_worker == int(pod["resources"]["limits"]["cpu"]), "a worker fills a pod"
+
+
+def serving():
+    return {each["kind"]: each for each in objects(FOLDER / "serving.yaml")}
+
+
+def test_registered_models_are_served_by_options_that_mlflow_knows():
+    import mlflow.models.cli
+    from mlflow.cli import cli
+
+    (container,) = serving()["Deployment"]["spec"]["template"]["spec"]["containers"]
+    words = container["command"] + container["args"]
+    assert words[:3] == ["mlflow", "models", "serve"] and cli.commands["models"] is mlflow.models.cli.commands
+    given = mlflow.models.cli.serve.make_context("serve", words[3:]).params
+    (port,) = container["ports"]
+    assert (given["host"], given["port"], given["env_manager"]) == ("0.0.0.0", port["containerPort"], "local")
+    assert re.fullmatch(r"models:/[\w-]+@champion", given["model_uri"])
+    assert {container[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "readiness", "liveness")} == {
+        "/ping"
+    }
+
+
+def test_served_models_are_found_by_their_service_and_grow_with_their_work():
+    spec, pods = serving()["Deployment"]["spec"], serving()["Deployment"]["spec"]["template"]
+    assert serving()["Service"]["spec"]["selector"] == spec["selector"]["matchLabels"] == pods["metadata"]["labels"]
+    assert serving()["Service"]["spec"].get("type", "ClusterIP") == "ClusterIP", "it asks nobody for a password"
+    grown = serving()["HorizontalPodAutoscaler"]["spec"]
+    assert grown["scaleTargetRef"]["name"] == serving()["Deployment"]["metadata"]["name"]
+    assert grown["minReplicas"] < grown["maxReplicas"] and "replicas" not in spec
+    (container,) = pods["spec"]["containers"]
+    assert container["image"].endswith(f"/i2idist:{VERSION}-cpu")
+    assert container["resources"]["requests"]["cpu"] == container["env"][0]["value"]

@@ -2,6 +2,7 @@ import errno
 import hashlib
 import multiprocessing
 import os
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -81,6 +82,14 @@ def test_a_folder_that_cant_be_made_is_named(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match="file/cache.*Set data.cache_dir"):
         ShardCache(tmp_path / "file" / "cache", 1)
+
+
+def test_a_folder_that_somebody_clears_is_made_again(store, tmp_path):
+    cache = ShardCache(tmp_path / "cache", 10_000)
+    read(cache, store, "f1")
+    shutil.rmtree(tmp_path / "cache")
+    assert read(cache, store, "f1") == FILES["f1"]
+    assert len(cached(tmp_path / "cache")) == 1
 
 
 def test_an_unreachable_store_is_no_damage(tmp_path):

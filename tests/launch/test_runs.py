@@ -64,7 +64,7 @@ def test_stopped_and_resumed_equals_undisturbed(tiny, root, steps):
         time.sleep(1.3)  # the request is looked for every second
 
     stopped = launch.train(recipe, run="parts", root=root, on_event=at(20, ask))
-    assert (stopped.stopped, stopped.images) == ("stop", 20)
+    assert (stopped.stopped, stopped.images, stopped.signal) == ("stop", 20, None)
     said = []
     resumed = launch.resume("parts", root=root, say=said.append)
     assert said == [f"Continuing run parts in {root}"]
@@ -77,7 +77,7 @@ def test_stopped_and_resumed_equals_undisturbed(tiny, root, steps):
 def test_a_signal_stops_with_a_checkpoint(tiny, root, number):
     before = signal.getsignal(number)
     result = launch.train(tiny(), run="x", root=root, on_event=at(16, lambda: os.kill(os.getpid(), number)))
-    assert (result.stopped, result.images) == ("stop", 16)
+    assert (result.stopped, result.images, result.signal) == ("stop", 16, number)
     assert result.checkpoint.endswith("images-000000000016")
     assert signal.getsignal(number) is before
 

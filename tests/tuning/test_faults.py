@@ -80,9 +80,9 @@ def said(process):
     return Path(process.log.name).read_text()
 
 
-def finish(process):
+def finish(process, status=0):
     output, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, said(process)
+    assert process.returncode == status, said(process)
     return json.loads(output.splitlines()[-1])
 
 
@@ -163,7 +163,7 @@ def test_ctrl_c_ends_a_search_with_a_checkpoint_and_it_goes_on(driver, root):
     process = driver("stopped", url)
     wait_for_training(root, "stopped", 100, process)
     process.send_signal(signal.SIGINT)
-    first = finish(process)
+    first = finish(process, 130)
     assert first["counts"]["waiting"] == 1
     assert finish(driver("stopped", url))["counts"]["complete"] == TRIALS
     each_ended_once(url, "stopped", root)

@@ -1,5 +1,7 @@
 """A search in MLflow: trials nested under the study's run, which holds plots and recipes; the promoted model."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ import torch
 from mlflow import MlflowClient
 
 import i2idist
-from i2idist.errors import TrackingError
+from i2idist.errors import RunError, TrackingError
 from i2idist.experiment import from_yaml
 from i2idist.launch.run_folder import RunFolder
 from i2idist.tracking.registry import resolve
@@ -67,6 +69,19 @@ def test_trials_are_nested_and_the_study_holds_plots_and_recipes(tracked, root, 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     translator = i2idist.load("models:/tiny@candidate")
     assert translator.translate(torch.zeros(1, 1, 16, 16)).shape[-3:] == (3, 16, 16)
+
+
+def test_a_training_that_is_stopped_is_not_registered(tracked, root):
+    number = min(tracked(first=[{LAMBDA: 10.0}], trial={"train.total_images": 24}).best)
+
+    def stop(event):
+        if event["event"] == "metrics":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(RunError, match="was stopped at 4 images, so nothing was registered"):
+        promote("tiny", trial=number, root=root, on_event=stop)
+    with pytest.raises(TrackingError, match="tiny"):
+        resolve("models:/tiny@candidate", uri=f"sqlite:///{root}/mlflow.db")
 
 
 def test_an_mlflow_that_does_not_answer_is_told_before_anything_runs(search_file, root):

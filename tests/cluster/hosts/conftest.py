@@ -13,7 +13,7 @@ import yaml
 from cluster.local.cluster import Cluster
 from i2idist import launch
 from i2idist.data.pack import Sample, pack
-from tests.cluster.hosts.support import BATCH, CHECKPOINT_EVERY, RUNS, TOTAL, Run, Training, complete
+from tests.cluster.hosts.support import BATCH, CHECKPOINT_EVERY, RUNS, SHARD_BYTES, TOTAL, Run, Training, complete
 from tests.faults.support import tracked
 from tests.results import write_row
 
@@ -50,7 +50,7 @@ def data(cluster):
     samples = [
         Sample(f"s{n:04d}", "val" if n >= TOTAL else "train", {"a": a, "b": b}) for n, (a, b) in enumerate(noise)
     ]
-    pack(samples, url, name="pairs", role="paired", shard_bytes=8_000, workers=1)
+    pack(samples, url, name="pairs", role="paired", shard_bytes=SHARD_BYTES, workers=1)
     return url
 
 
@@ -104,10 +104,15 @@ def ready(cluster):
 def train(cluster, ready, recipe):
     """Starts a training of two workers, of the name given."""
 
-    def start(name, *, driven=False, **sections):
-        return Training(cluster, recipe(name, **sections), f"{name}-{secrets.token_hex(2)}", driven=driven)
+    started = []
 
-    return start
+    def start(name, *, driven=False, **sections):
+        started.append(Training(cluster, recipe(name, **sections), f"{name}-{secrets.token_hex(2)}", driven=driven))
+        return started[-1]
+
+    yield start
+    for training in started:
+        training.abandon()
 
 
 _ALONE, _TWO = pytest.StashKey(), pytest.StashKey()

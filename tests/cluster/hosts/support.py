@@ -23,6 +23,7 @@ from tests.faults.support import whole
 ROOT = Path(__file__).parents[3]
 RUNS = "s3://i2idist/runs"
 TOTAL, BATCH, CHECKPOINT_EVERY = 400, 4, 40
+SHARD_BYTES = 8_000
 LAUNCH_S, TRAIN_S = 240, 600
 IDLE = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent", "ray::TrainStateActor", "ray::_AutoscalingCo")
 """What Ray keeps when nothing runs: spare processes, agents, and two actors of its own for all trainings."""
@@ -82,7 +83,9 @@ class Training(Run):
             return
         line = [sys.executable, "-m", "cluster.local", "exec", "--folder", str(cluster.folder), HEAD, *command]
         with self.said.open("wb") as file:
-            self.process = subprocess.Popen(line, stdout=file, stderr=file, env=clean(), cwd=ROOT)
+            self.process = subprocess.Popen(
+                line, stdout=file, stderr=file, env=clean(), cwd=ROOT, start_new_session=True
+            )
 
     def events(self):
         """What its driver has told so far."""
@@ -97,6 +100,14 @@ class Training(Run):
             return any(event["event"] == "metrics" and event["images"] >= images for event in self.events())
 
         until(reached, timeout_s, f"{images} images of {self.name}: {self.said}")
+
+    def abandon(self):
+        """End it where a test left it in the middle, so that it doesn't disturb the next."""
+        if self.driven or self.process.poll() is not None:
+            return
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        until(lambda: not leftovers(self.cluster), 60, f"the end of {leftovers(self.cluster)}")
 
     def end(self, timeout_s=TRAIN_S):
         """Wait for its end; the digest of its parameters."""

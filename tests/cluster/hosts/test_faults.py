@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.cluster.hosts.support import CHECKPOINT_EVERY, first_and_other, outage, signal_worker, until
+from tests.cluster.hosts.support import CHECKPOINT_EVERY, SHARD_BYTES, first_and_other, outage, signal_worker, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -98,7 +98,7 @@ def test_a_host_s_cache_disk_is_full(train, as_undisturbed):
     (host, _), _ = first_and_other(training)
     fill = "cat /dev/zero > ~/.cache/fill; df --output=avail -B1 ~/.cache | tail -n 1"
     done = cluster.exec(host, ["sh", "-c", fill], capture_output=True, text=True)
-    assert "No space left" in done.stderr and int(done.stdout) == 0
+    assert "No space left" in done.stderr and int(done.stdout) < 3 * SHARD_BYTES, "older shards may have made room"
     as_undisturbed(training)
     assert training.launches() == [2]
 
