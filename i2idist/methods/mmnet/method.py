@@ -35,7 +35,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from i2idist.data.batches import Batch, Multimodal
 from i2idist.errors import ConfigError
@@ -60,6 +59,7 @@ from i2idist.method import (
     check_size,
 )
 from i2idist.methods.checks import check_sources
+from i2idist.methods.label_maps import as_networks_see, likeliest, one_hot
 from i2idist.methods.mmnet.config import MMNetConfig
 from i2idist.methods.mmnet.networks import make_decoder, make_discriminator, make_encoder
 from i2idist.methods.mmnet.samples import Samples
@@ -306,7 +306,7 @@ class MMNet(Method):
         """A translation as a target: a label map as one-hot or soft classes."""
         if not self.domains.named(goal).classes:
             return y
-        return y.softmax(1) if self.config.pseudo_labels == "soft" else _one_hot(y.argmax(1), y.shape[1], y.dtype)
+        return y.softmax(1) if self.config.pseudo_labels == "soft" else one_hot(y.argmax(1), y.shape[1], y.dtype)
 
     # --- the networks at work
 
@@ -370,8 +370,7 @@ class MMNet(Method):
 
     def _truth(self, name: str, x: Tensor) -> Tensor:
         """Images as networks take them and losses compare them: label maps as one-hot classes."""
-        classes = self.domains.named(name).classes
-        return x if classes is None else _one_hot(((x[:, 0] + 1) * 127.5).round().long(), classes, x.dtype)
+        return as_networks_see(x, self.domains.named(name))
 
     # --- translation
 
@@ -413,10 +412,7 @@ class MMNet(Method):
 
     def _finished(self, goal: Domain, y: Tensor) -> Tensor:
         """A decoder's output as an image: of logits, the level that numbers the likeliest class."""
-        if goal.classes:
-            levels = y.argmax(1, keepdim=True).to(y.dtype)
-            return levels / 127.5 - 1
-        return y.clamp(-1, 1)
+        return likeliest(y) if goal.classes else y.clamp(-1, 1)
 
     def translator_networks(self) -> tuple[str, ...]:
         """All encoders and decoders."""
@@ -453,9 +449,3 @@ def _side_of(samples: Samples, latent: Latent, source: str, other: str) -> Laten
     return Latent(
         samples.pick(latent.features, source, other), tuple(samples.pick(t, source, other) for t in latent.side)
     )
-
-
-def _one_hot(labels: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
-    """(N, H, W) int64 -> (N, classes, H, W) in {0, 1}; all zero for numbers beyond the classes."""
-    hot = functional.one_hot(labels.clamp_max(classes), classes + 1)[..., :classes]
-    return hot.permute(0, 3, 1, 2).to(dtype)
