@@ -8,6 +8,9 @@ Deviations and readings:
 - The paper tests with dropout and with the statistics of the test batch, of size 1. `translate` keys the masks by a
   code of length 1, and normalises by each sample's own statistics, so that an output depends on its input and code
   alone; `statistics_at_test: running` takes the averages of training instead.
+- Where b is a label map, G gives its classes' logits: cross-entropy takes L1's place, and D sees softmax of fakes and
+  one-hot classes of real ones. A label map as input is one-hot. So is pix2pix a rival of mix-and-match networks, "with
+  the corresponding modality-specific losses" (Wang 2020, thesis, section 4.6.2); colours and depths keep L1.
 - Below 256x256 the U-net has fewer levels; dropout stays in the three decoder levels after the innermost.
 """
 
@@ -24,6 +27,7 @@ from torch import Tensor
 from i2idist.data.batches import Batch, Paired
 from i2idist.losses.adversarial import log_fake, log_real, non_saturating
 from i2idist.losses.reconstruction import l1
+from i2idist.losses.segmentation import pixel_cross_entropy
 from i2idist.method import Adam, Domains, Method, Player, Schedule, Step, Terms, Update, check_size
 from i2idist.methods.checks import (
     check_at_least,
@@ -33,6 +37,7 @@ from i2idist.methods.checks import (
     check_target,
     require_code,
 )
+from i2idist.methods.label_maps import as_networks_see, channels_of, likeliest
 from i2idist.nn.init import init_normal
 from i2idist.nn.norm import CrossReplicaBatchNorm, evaluating
 from i2idist.nn.patchgan import PatchGAN, check_patches
@@ -46,6 +51,7 @@ class Pix2PixConfig:
 
     Attributes:
         lambda_l1: weight of the L1 term.
+        lambda_sem: weight of the cross-entropy, where b is a label map (lambda_S of mix-and-match networks).
         width: channels of G's first layer.
         depth: halvings of the U-net; None: as many as the training size allows, at most 8.
         dropout: probability in G.
@@ -60,6 +66,7 @@ class Pix2PixConfig:
     """
 
     lambda_l1: float = 100.0
+    lambda_sem: float = 100.0
     width: int = 64
     depth: int | None = None
     dropout: float = 0.5
@@ -79,7 +86,7 @@ class Pix2PixConfig:
         """
         check_choice("statistics_at_test", self.statistics_at_test, ("sample", "running"))
         check_probability("dropout", self.dropout)
-        check_at_least(0, lambda_l1=self.lambda_l1)
+        check_at_least(0, lambda_l1=self.lambda_l1, lambda_sem=self.lambda_sem)
         check_at_least(1, width=self.width, depth=self.depth)
         check_at_least(1, discriminator_width=self.discriminator_width, discriminator_layers=self.discriminator_layers)
 
@@ -101,17 +108,24 @@ class Pix2Pix(Method):
         check_equal_sizes(domains, "Pix2pix")
         a, b = domains.a, domains.b
         depth = config.depth or unet_depth(a.height, a.width)
-        self.config = config
+        self.config, self.domains = config, domains
         self.code_dim = 1 if config.dropout else 0
         self.size_multiple = 2**depth
         check_size(a.height, a.width, self.size_multiple, "Pix2pix")
         check_patches(b.height, b.width, layers=config.discriminator_layers)
         norm = functools.partial(CrossReplicaBatchNorm, at_test=config.statistics_at_test)
         self.G = UNet(
-            a.channels, b.channels, width=config.width, depth=depth, norm=norm, norm_bias=False, dropout=config.dropout
+            channels_of(a),
+            channels_of(b),
+            width=config.width,
+            depth=depth,
+            norm=norm,
+            norm_bias=False,
+            dropout=config.dropout,
+            bounded=not b.classes,
         )
         self.D = PatchGAN(
-            a.channels + b.channels,
+            channels_of(a) + channels_of(b),
             width=config.discriminator_width,
             layers=config.discriminator_layers,
             norm=norm,
@@ -152,9 +166,9 @@ class Pix2Pix(Method):
 
     def discriminator_terms(self, step: Step) -> Terms:
         """Eq. 1 halved (section 3.3: D learns at half the rate)."""
-        x, y = step.both
+        x, y = self._both(step)
         y_hat = self.G(x, None, step.noise("z"))
-        fake = torch.cat([x, y_hat], dim=1)
+        fake = torch.cat([x, y_hat.softmax(1) if self.domains.b.classes else y_hat], dim=1)
         step.keep(y_hat=y_hat, fake=fake)
         return {
             "fake": 0.5 * log_fake(self.D(fake.detach())),
@@ -163,8 +177,15 @@ class Pix2Pix(Method):
 
     def generator_terms(self, step: Step) -> Terms:
         """Eq. 4: the adversarial loss, in its non-saturating form (section 3.3), and the L1 distance (Eq. 3)."""
-        _, y = step.both
-        return {"gan": non_saturating(self.D(step.shared.fake)), "l1": l1(step.shared.y_hat, y)}
+        _, y = self._both(step)
+        gan, y_hat = non_saturating(self.D(step.shared.fake)), step.shared.y_hat
+        if self.domains.b.classes:
+            return {"gan": gan, "sem": pixel_cross_entropy(y_hat, y)}
+        return {"gan": gan, "l1": l1(y_hat, y)}
+
+    def _both(self, step: Step) -> tuple[Tensor, Tensor]:
+        x, y = step.both
+        return as_networks_see(x, self.domains.a), as_networks_see(y, self.domains.b)
 
     def translate(self, x: Tensor, code: Tensor | None = None, *, target: str = "b") -> Tensor:
         """G(x) with dropout masks drawn by the code; see `Method.translate`."""
@@ -172,8 +193,8 @@ class Pix2Pix(Method):
         check_size(x.shape[2], x.shape[3], self.size_multiple, "Pix2pix")
         noise = Noise(content_keys(require_code(code, x, 1))) if self.config.dropout else None
         with evaluating(self.G):
-            y_hat: Tensor = self.G(x, None, noise)
-        return y_hat
+            y_hat: Tensor = self.G(as_networks_see(x, self.domains.a), None, noise)
+        return likeliest(y_hat) if self.domains.b.classes else y_hat
 
     def translator_networks(self) -> tuple[str, ...]:
         """G alone."""

@@ -66,6 +66,7 @@ class UNet(nn.Module):
         code_dim: int = 0,
         upsample: Upsample = "deconv",
         dropout: float = 0.0,
+        bounded: bool = True,
     ) -> None:
         """Make the network.
 
@@ -79,8 +80,10 @@ class UNet(nn.Module):
             code_dim: length of the code, 0 for none.
             upsample: how the decoder doubles sizes.
             dropout: probability in the three decoder levels after the innermost.
+            bounded: whether a tanh ends it; logits have none.
         """
         super().__init__()
+        self._bounded = bounded
         widths = [width * min(2**level, 8) for level in range(depth)]
         self.dropout = dropout
         self.down, self.down_norm = nn.ModuleList(), nn.ModuleList()
@@ -104,7 +107,7 @@ class UNet(nn.Module):
             noise: draws the dropout masks; None: nothing is dropped.
 
         Returns:
-            (N, out_channels, H, W) in [-1, 1].
+            (N, out_channels, H, W) in [-1, 1], where bounded.
         """
         skips = self._encode(x, z)
         h = functional.relu(skips.pop())
@@ -113,7 +116,7 @@ class UNet(nn.Module):
             if level:
                 h = self._drop(h, level, noise)
                 h = functional.relu_(torch.cat([skips.pop(), h], dim=1))
-        return torch.tanh(h)
+        return torch.tanh(h) if self._bounded else h
 
     def _encode(self, x: Tensor, z: Tensor | None) -> list[Tensor]:
         """Features before their nonlinearity, outermost first, but for the leaky ReLU: ReLU undoes it on the way up."""

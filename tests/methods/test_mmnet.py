@@ -161,6 +161,16 @@ def test_nothing_of_pseudo_pairs_reaches_the_anchors_encoder(freeze):
         assert any(name.startswith(part) for name in touched)
 
 
+@pytest.mark.parametrize(("freeze", "lengths"), [(True, [6]), (False, [4, 2])])
+def test_a_decoder_decodes_pseudo_pairs_with_all_else(freeze, lengths):
+    """From RGB, label maps and, unseen, depth two each; apart where their gradient could reach the RGB encoder."""
+    method = make_mmnet(freeze_anchor=freeze).double()
+    decoder, found = method.decoders["segmentation"], []
+    decoder.register_forward_hook(lambda *given: found.append(len(given[-1])) if decoder.training else None)
+    terms_of(method, 2, batch_of(PAIRS))
+    assert found == lengths
+
+
 def test_targets_of_pseudo_pairs_are_constants():
     """With f_D and f_S held, g_S moves by T_DS alone: by finite differences of the prediction, targets kept."""
     method = make_mmnet(noise=0.0, pseudo_labels="soft").double()

@@ -6,6 +6,7 @@ from torch import nn
 
 from i2idist.data.batches import Paired
 from i2idist.errors import ConfigError, SizeError
+from i2idist.method import Domain, Domains
 from i2idist.methods.pix2pix import Pix2Pix
 from tests.methods.support import Known, close, flat, make, step_of
 
@@ -30,7 +31,44 @@ def test_terms_by_hand():
     terms = run(method, flat(0.5), flat(0.25))
     close(terms["discriminator"], fake=[0.5 * sp(1.5)], real=[0.5 * sp(-0.75)])
     close(terms["generator"], gan=[sp(-1.5)], l1=[0.75])
-    assert method.weights() == {"l1": 100.0}
+    assert method.weights() == {"l1": 100.0, "sem": 100.0}
+
+
+def labelled(*classes):
+    """Networks for images of 16x16: label maps of so many classes, or three channels where that is None."""
+    ends = (Domain(name, 1 if count else 3, 16, 16, count) for name, count in zip("ab", classes, strict=True))
+    torch.manual_seed(0)
+    return Pix2Pix(Pix2Pix.Config(**{**vars(Pix2Pix.tiny()["dropout"]), "dropout": 0.0}), Domains(tuple(ends)))
+
+
+def test_terms_of_a_label_map_by_hand():
+    """Logits (0, log 3) are probabilities (1/4, 3/4); D's logit is the input's second class plus the output's."""
+    method = labelled(2, 2)
+    logits = torch.tensor([0.0, math.log(3)], dtype=torch.float64)[:, None, None]
+    method.G = Known(lambda w, x, z, noise: w * logits.expand_as(x))
+    method.D = Known(lambda w, xy: w * (xy[:, 1:2] + xy[:, 3:4]))
+    levels = [level / 127.5 - 1 for level in (0, 1, 2)]  # of classes 0 and 1, and of none
+    b = flat(levels[0], levels[1])
+    b[1, :, :8] = levels[2]
+    terms = run(method, flat(levels[1], levels[0]), b)
+    close(
+        terms["discriminator"],
+        fake=[0.5 * sp(1.75), 0.5 * sp(0.75)],
+        real=[0.5 * sp(-1.0), 0.25 * sp(-1.0) + 0.25 * sp(0.0)],
+    )
+    close(terms["generator"], gan=[sp(-1.75), sp(-0.75)], sem=[math.log(4), math.log(4 / 3)])
+
+
+def test_label_maps_are_translated_as_levels():
+    to, back = labelled(None, 5), labelled(5, None)
+    x = torch.rand(2, 3, 16, 16) * 2 - 1
+    y = to.translate(x)
+    levels = (y + 1) * 127.5
+    torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-4)
+    assert y.shape == (2, 1, 16, 16) and levels.round().unique().numel() > 1 and levels.max() < 4.5
+    hot = torch.stack([levels[:, 0].round() == k for k in range(5)], dim=1).float()
+    torch.testing.assert_close(back.translate(y[:1]), back.train().G(hot[:1]))
+    assert back.translate(y).shape == (2, 3, 16, 16)
 
 
 def test_the_fake_is_made_once_and_its_graph_serves_both():

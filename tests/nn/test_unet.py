@@ -37,6 +37,15 @@ def test_shape_and_range(upsample, size):
     assert y.abs().max() <= 1
 
 
+def test_unbounded_is_the_same_before_its_tanh():
+    torch.manual_seed(0)
+    free = SMALL(bounded=False)
+    net = SMALL()
+    net.load_state_dict(free.state_dict())
+    x = torch.randn(2, 2, 16, 16) * 10
+    assert torch.equal(free(x).tanh(), net(x))
+
+
 def test_resize_enlarges_by_nearest_neighbour_then_convolves():
     up = SMALL(upsample="resize").up[1]
     x = torch.randn(1, 16, 3, 2)

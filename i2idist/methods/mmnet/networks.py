@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from i2idist.method import Domain
+from i2idist.methods.label_maps import channels_of
 from i2idist.methods.mmnet.config import MMNetConfig
 from i2idist.nn.init import init_normal
 from i2idist.nn.patchgan import StridedPatchGAN
@@ -16,7 +17,7 @@ from i2idist.nn.segnet import BatchNormDiscriminator, SegNetDecoder, SegNetEncod
 
 def make_encoder(config: MMNetConfig, domain: Domain) -> nn.Module:
     """A modality's encoder, images to latent features: Table A.3, or A.7 and A.11."""
-    channels = domain.classes or domain.channels
+    channels = channels_of(domain)
     network: nn.Module
     if config.networks == "residual":
         shape: dict[str, Any] = {
@@ -37,7 +38,7 @@ def make_encoder(config: MMNetConfig, domain: Domain) -> nn.Module:
 
 def make_decoder(config: MMNetConfig, domain: Domain) -> nn.Module:
     """A modality's decoder, latent features to images: Tables A.4 and A.5, or A.8 and A.12."""
-    channels = domain.classes or domain.channels
+    channels = channels_of(domain)
     network: nn.Module
     if config.networks == "residual":
         shape = {"width": config.width, "ups": config.halvings, "blocks": config.blocks, "kernel": config.kernel}
