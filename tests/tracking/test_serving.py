@@ -10,13 +10,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from i2idist.model import load
-from i2idist.payload import translate_images
+from i2idist.conformance import Case
+from i2idist.methods import METHODS
+from i2idist.model import load, save
+from i2idist.payload import sample_images, translate_images
 from i2idist.tracking.registry import promote, register, resolve
 from services import tracking_server
 from tests.styled import save_tiny
@@ -47,15 +49,14 @@ def champion(tracking, model):
     return "models:/digits@champion"
 
 
-@pytest.fixture(scope="module")
-def invocations(tracking, champion, tmp_path_factory):
-    """The URL that answers requests."""
+@contextmanager
+def served(champion, tracking, log):
+    """`mlflow models serve` of a registered model: the URL that answers requests."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     command = ["-m", "mlflow", "models", "serve", "-m", champion, "--env-manager", "local", "-h", "127.0.0.1"]
     paths = {"PYTHONPATH": str(CLONE), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    log = tmp_path_factory.mktemp("serve") / "log.txt"
     with log.open("wb") as file:
         server = subprocess.Popen(
             [sys.executable, *command, "-p", str(port), "-w", "1"],
@@ -71,6 +72,13 @@ def invocations(tracking, champion, tmp_path_factory):
         with suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGKILL)
         server.wait()
+
+
+@pytest.fixture(scope="module")
+def invocations(tracking, champion, tmp_path_factory):
+    """The URL that answers requests to the translator."""
+    with served(champion, tracking, tmp_path_factory.mktemp("serve") / "log.txt") as url:
+        yield url
 
 
 def _wait(url, server, log):
@@ -146,6 +154,22 @@ def test_what_can_not_be_translated_gets_400_and_the_reason(invocations, image, 
 @pytest.mark.parametrize("body", [b"{", {"images": [encoded()]}, {"dataframe_records": [{"picture": encoded()}]}])
 def test_other_requests_get_400(invocations, body):
     assert ask(invocations, body)[0] == 400
+
+
+def test_a_registered_generator_answers_with_images_of_codes_alone(tracking, tmp_path):
+    case = Case("acgan", "first", METHODS["acgan"].tiny()["bnorm"])
+    folder = str(tmp_path / "model")
+    save(folder, case.build(), method_name="acgan", domains=case.domains)
+    register(folder, "objects", uri=tracking.url)
+    promote("objects", uri=tracking.url)
+    label = load(folder).targets[-1]
+    with served("models:/objects@champion", tracking, tmp_path / "log.txt") as url:
+        for body in ({"inputs": []}, {"dataframe_records": [{}]}):
+            status, answer = ask(url, {**body, "params": {"num_samples": 3, "seed": 5, "target": label}})
+            images = sample_images(load(folder), num_samples=3, seed=5, target=label)
+            assert (status, answer) == (200, {"predictions": [{"images": images}]})
+        status, answer = ask(url, {"inputs": [], "params": {"target": "none of them"}})
+        assert status == 400 and "none of them" in answer["message"]
 
 
 def test_it_still_answers_after_all_that(invocations):
