@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from i2idist.metrics import perceptual
 from i2idist.metrics.networks import network
 from i2idist.metrics.perceptual import enlarged
 
@@ -25,3 +26,14 @@ def test_small_images_are_enlarged_and_large_ones_left_alone() -> None:
     assert enlarged(torch.zeros(1, 3, 32, 48), 64).shape == (1, 3, 64, 96)
     large = torch.zeros(1, 3, 64, 80)
     assert enlarged(large, 64).data_ptr() == large.data_ptr()
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_pooling_by_maxima_equals_max_pooling_bit_for_bit_and_gradients_are_those_of_max_pooling(size: int) -> None:
+    maps = torch.randn(2, 3, 9, 7).relu().requires_grad_()
+    expected = torch.nn.functional.max_pool2d(maps, size, stride=1)
+    with torch.no_grad():
+        assert torch.equal(perceptual._MaxPool(size)(maps), expected)
+    found = perceptual._MaxPool(size)(maps)
+    grads = [torch.autograd.grad(output.square().sum(), maps)[0] for output in (found, expected)]
+    assert torch.equal(*grads)
