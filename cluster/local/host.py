@@ -62,8 +62,8 @@ def prepare(folder: Path, plan: Plan, name: str, secrets: dict[str, Path], place
     everyone = "".join(f"{plan.address(each)} {each}\n" for each in plan.hosts)
     (place / "names").write_text(f"127.0.0.1 localhost\n{everyone}")
     text = (_CLONE / "cluster" / "node.env").read_text()
-    for named, place in places.items():
-        text = text.replace(named, place)
+    for named, where in places.items():
+        text = text.replace(named, where)
     (home / "node.env").write_text(text)
 
 
