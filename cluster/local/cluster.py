@@ -29,8 +29,8 @@ from services.supervise import Service, claimed, read_record, write_secret
 
 BUCKET = "i2idist"
 _DATABASES = ("mlflow", "catalog", "optuna")
-_PORTS = {"s3": 8333, "postgres": 5432, "mlflow": 5000}
-"""As `cluster/node.env` names them."""
+_NAMED = {name: f"platform.example.org:{port}" for name, port in (("s3", 8333), ("postgres", 5432), ("mlflow", 5000))}
+"""How `cluster/node.env` names the services."""
 _NEEDED = ("ip", "unshare", "nsenter", "mount")
 _FIRST_HOST = 2
 _POLL_S = 0.5
@@ -98,12 +98,13 @@ class Cluster:
             Path(plan.node_folder).mkdir(exist_ok=True)
             plan.network.create()
             given = self._services(plan, say)
+            places = {named: self._place(name) for name, named in _NAMED.items()}
             wanted = [HEAD, *(f"host{number}" for number in range(1, count + 1))]
             for number, name in enumerate(wanted):
                 plan.hosts.setdefault(name, Host(_FIRST_HOST + number, 0 if name == HEAD else cpus))
             for name, each in plan.hosts.items():
                 plan.network.attach(name, each.number)
-                prepare(self.folder, plan, name, given)
+                prepare(self.folder, plan, name, given, places)
             write_plan(self.folder, plan)
             self._supervise()
         self.wait(timeout_s=timeout_s, say=say)
@@ -145,12 +146,11 @@ class Cluster:
         }
 
     def start_services(self, address: str) -> dict[str, Service]:
-        """Start each service that doesn't run."""
-        s3 = object_store.start(self.folder / "s3", _PORTS["s3"], buckets=(BUCKET,), host=address, volume_size_mb=64)
-        pg = postgres.start(self.folder / "postgres", _PORTS["postgres"], databases=_DATABASES, host=address)
+        """Start each service that doesn't run, on ports that were free when it first did."""
+        s3 = object_store.start(self.folder / "s3", buckets=(BUCKET,), host=address, volume_size_mb=64)
+        pg = postgres.start(self.folder / "postgres", databases=_DATABASES, host=address)
         ml = tracking_server.start(
             self.folder / "mlflow",
-            _PORTS["mlflow"],
             database=postgres.address(pg, "mlflow"),
             artifacts=f"s3://{BUCKET}/mlflow",
             environment=s3.environment,
@@ -245,22 +245,31 @@ class Cluster:
         MLflow finds its password in the home folder alone, so that isn't among them: `mlflow/credentials` of the
         cluster's folder belongs to `~/.mlflow`.
         """
-        plan = self.plan()
-        address = plan.network.address(1)
         passfile = self.folder / "postgres" / "pgpass"
-        database = f"postgresql+psycopg://i2idist@{address}:{_PORTS['postgres']}"
+        database = f"postgresql+psycopg://i2idist@{self._place('postgres')}"
         return {
-            "AWS_ENDPOINT_URL": f"http://{address}:{_PORTS['s3']}",
+            "AWS_ENDPOINT_URL": f"http://{self._place('s3')}",
             "AWS_DEFAULT_REGION": object_store.REGION,
             "AWS_SHARED_CREDENTIALS_FILE": str(self.folder / "s3" / "credentials"),
-            "MLFLOW_TRACKING_URI": f"http://{address}:{_PORTS['mlflow']}",
+            "MLFLOW_TRACKING_URI": f"http://{self._place('mlflow')}",
             "I2IDIST_CATALOG": f"{database}/catalog?passfile={passfile}",
             "I2IDIST_STUDIES": f"{database}/optuna?passfile={passfile}",
             "I2IDIST_RUNS": f"s3://{BUCKET}/runs",
-            "RAY_API_SERVER_ADDRESS": f"http://{plan.address(HEAD)}:{DASHBOARD_PORT}",
+            "RAY_API_SERVER_ADDRESS": f"http://{self.plan().address(HEAD)}:{DASHBOARD_PORT}",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.folder / "ray_token"),
         }
+
+    def _place(self, name: str) -> str:
+        """The address and port at which clients find a service.
+
+        Raises:
+            ServiceError: there is no cluster, or it was never started.
+        """
+        address, record = self.plan().network.address(1), read_record(self.folder / name)
+        if record is None:
+            raise ServiceError(f"The {name} of {self.folder} was never started: python -m cluster.local up")
+        return f"{address}:{next(iter(record.ports.values()))}"
 
     # What is done to it
 

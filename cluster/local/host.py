@@ -40,7 +40,7 @@ def folder_of(folder: Path, name: str) -> Path:
     return folder / "hosts" / name
 
 
-def prepare(folder: Path, plan: Plan, name: str, secrets: dict[str, Path]) -> None:
+def prepare(folder: Path, plan: Plan, name: str, secrets: dict[str, Path], places: dict[str, str]) -> None:
     """Make a host's folder, with copies of the secrets that it reads itself.
 
     Args:
@@ -48,6 +48,7 @@ def prepare(folder: Path, plan: Plan, name: str, secrets: dict[str, Path]) -> No
         plan: the cluster.
         name: the host.
         secrets: by the names that `node.env` knows them by.
+        places: where the services are, by how `node.env` names them.
     """
     place = folder_of(folder, name)
     home = place / "home" / "i2idist"
@@ -61,7 +62,9 @@ def prepare(folder: Path, plan: Plan, name: str, secrets: dict[str, Path]) -> No
     everyone = "".join(f"{plan.address(each)} {each}\n" for each in plan.hosts)
     (place / "names").write_text(f"127.0.0.1 localhost\n{everyone}")
     text = (_CLONE / "cluster" / "node.env").read_text()
-    (home / "node.env").write_text(text.replace("platform.example.org", plan.network.address(1)))
+    for named, where in places.items():
+        text = text.replace(named, where)
+    (home / "node.env").write_text(text)
 
 
 def environment(folder: Path, plan: Plan, name: str) -> dict[str, str]:

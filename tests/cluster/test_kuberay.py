@@ -218,19 +218,17 @@ def serving():
 
 
 def test_registered_models_are_served_by_options_that_mlflow_knows():
-    import mlflow.models.cli
-    from mlflow.cli import cli
+    from mlflow.models.cli import serve
 
     (container,) = serving()["Deployment"]["spec"]["template"]["spec"]["containers"]
     words = container["command"] + container["args"]
-    assert words[:3] == ["mlflow", "models", "serve"] and cli.commands["models"] is mlflow.models.cli.commands
-    given = mlflow.models.cli.serve.make_context("serve", words[3:]).params
+    assert words[:3] == ["mlflow", "models", "serve"]
+    given = serve.make_context("serve", words[3:]).params
     (port,) = container["ports"]
     assert (given["host"], given["port"], given["env_manager"]) == ("0.0.0.0", port["containerPort"], "local")
     assert re.fullmatch(r"models:/[\w-]+@champion", given["model_uri"])
-    assert {container[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "readiness", "liveness")} == {
-        "/ping"
-    }
+    probes = [container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "readiness", "liveness")]
+    assert probes == [{"path": "/ping", "port": "http"}] * 3
 
 
 def test_served_models_are_found_by_their_service_and_grow_with_their_work():

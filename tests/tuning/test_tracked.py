@@ -9,7 +9,7 @@ import torch
 from mlflow import MlflowClient
 
 import i2idist
-from i2idist.errors import RunError, TrackingError
+from i2idist.errors import RunError, SourceError, TrackingError
 from i2idist.experiment import from_yaml
 from i2idist.launch.run_folder import RunFolder
 from i2idist.tracking.registry import resolve
@@ -80,7 +80,7 @@ def test_a_training_that_is_stopped_is_not_registered(tracked, root):
 
     with pytest.raises(RunError, match="was stopped at 4 images, so nothing was registered"):
         promote("tiny", trial=number, root=root, on_event=stop)
-    with pytest.raises(TrackingError, match="tiny"):
+    with pytest.raises(SourceError, match="no registered model 'tiny'"):
         resolve("models:/tiny@candidate", uri=f"sqlite:///{root}/mlflow.db")
 
 

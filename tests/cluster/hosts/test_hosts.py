@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from i2idist import storage
+from services.supervise import read_record
 from tests.cluster.hosts.support import Run, clean, complete, first_and_other, until, workers
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -47,17 +48,20 @@ def test_a_submitted_job_ends_though_a_host_is_killed(cluster, train, recipe, un
 
 
 def test_nobody_is_let_in_without_a_password(cluster):
-    address = cluster.plan().network.address(1)
-    for url in (f"http://{address}:8333/i2idist", f"http://{address}:5000/api/2.0/mlflow/experiments/search"):
+    address, known = cluster.plan().network.address(1), cluster.client_environment()
+    searched = f"{known['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/experiments/search"
+    for url in (f"{known['AWS_ENDPOINT_URL']}/i2idist", searched):
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(url, timeout=10)
         assert refused.value.code in (401, 403), url
     with pytest.raises(psycopg.OperationalError, match="no password supplied"):
-        psycopg.connect(f"host={address} port=5432 user=i2idist dbname=mlflow passfile=/dev/null")
+        psycopg.connect(known["I2IDIST_CATALOG"].replace("+psycopg", "").split("?")[0] + "?passfile=/dev/null")
     connection = http.client.HTTPConnection(cluster.plan().address("head"), 8265, timeout=10)
     connection.request("GET", "/api/jobs/")
     assert connection.getresponse().status == 401
-    for port in ("8888", "9333"):  # SeaweedFS' inner servers, which ask for none
+    inner = [port for name, port in read_record(cluster.folder / "s3").ports.items() if name != "s3"]
+    assert len(inner) == 3
+    for port in inner:  # SeaweedFS' inner servers, which ask for none
         tried = cluster.exec("host1", ["bash", "-c", f"echo > /dev/tcp/{address}/{port}"], capture_output=True)
         assert tried.returncode != 0
 
