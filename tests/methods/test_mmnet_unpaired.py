@@ -55,13 +55,15 @@ def test_terms_by_hand():
         terms["translators"],
         gan=[(2 * red - 1) ** 2, ((goal + 1) * green - 1) ** 2, (2 * blue - 1) ** 2],
         cycle=[abs(y - x) for x, y in zip((0.1, 0.2, 0.3), back, strict=True)],
+        auto=[abs(y - x) for x, y in zip((0.1, 0.2, 0.3), (tanh(0.1), tanh(0.4 + 0.1), tanh(0.9 + 0.2)), strict=True)],
     )
 
 
 def test_the_thesis_has_the_adversarial_loss_alone():
-    terms, _ = run(make(lambda_cycle=0.0).double(), labelled(images(3).double(), [0, 1, 2]))
+    terms, _ = run(make(lambda_cycle=0.0, lambda_auto=0.0).double(), labelled(images(3).double(), [0, 1, 2]))
     assert set(terms["translators"]) == {"gan"} and set(terms["discriminators"]) == {"real", "fake"}
-    assert (MMNetUnpaired.Config().lambda_cycle, MMNetUnpaired.Config().real_label) == (0.0, 1.0)
+    config = MMNetUnpaired.Config()
+    assert (config.lambda_cycle, config.lambda_auto, config.real_label) == (0.0, 0.0, 1.0)
 
 
 def test_the_anchors_images_go_everywhere_else():
@@ -78,7 +80,7 @@ def test_every_sample_meets_the_networks_of_its_own_domains():
         method.translate(x[n : n + 1], target=f"{labels[s]}->{labels[g]}")
         for n, (s, g) in enumerate(zip(sources.tolist(), goals.tolist(), strict=True))
     ]
-    torch.testing.assert_close(method._to(x, sources, goals), torch.cat(alone))
+    torch.testing.assert_close(method._decoded(method._content(x, sources), goals), torch.cat(alone))
 
 
 def test_targets_are_all_pairs_seen_or_not():

@@ -11,7 +11,8 @@ for each image; f_y `encoders`, g_y `decoders`, C_y `discriminators`, in the ord
 
 Deviations and readings:
 - The thesis "only uses adversarial loss"; its public code adds CycleGAN's cycle, and wants 0.9 of real images. Both are
-  settings here, `lambda_cycle` and `real_label`, off and 1 by default.
+  settings here, `lambda_cycle` and `real_label`, off and 1 by default. So is `lambda_auto`, for the autoencoders of
+  section 4.3.2, off by default: the anchor's decoder never sees what its own encoder makes without them.
 - Tables A.7 and A.8 name no nonlinearity: ReLU follows each instance norm; images pass a tanh. Initial weights have
   deviation 0.02, not 0.5.
 """
@@ -48,6 +49,7 @@ class MMNetUnpairedConfig:
     Attributes:
         anchor: the domain that others are seen with; none: the first label.
         lambda_cycle: weight of the L1 distance between an image and its translation there and back; 10 in public code.
+        lambda_auto: weight of the L1 distance between an image and what its own domain's decoder makes of it [4.3.2].
         real_label: what discriminators shall say of real images; 0.9 in public code.
         pooling_indices: let decoders put values back where the encoder found them [A.7, A.8].
         width: channels of the first block [A.7].
@@ -62,6 +64,7 @@ class MMNetUnpairedConfig:
 
     anchor: str = ""
     lambda_cycle: float = 0.0
+    lambda_auto: float = 0.0
     real_label: float = 1.0
     pooling_indices: bool = True
     width: int = 64
@@ -79,7 +82,7 @@ class MMNetUnpairedConfig:
         Raises:
             ConfigError: names the setting.
         """
-        check_at_least(0, lambda_cycle=self.lambda_cycle, lr=self.lr)
+        check_at_least(0, lambda_cycle=self.lambda_cycle, lambda_auto=self.lambda_auto, lr=self.lr)
         check_at_least(1, width=self.width, blocks=self.blocks)
         check_at_least(1, discriminator_width=self.discriminator_width, discriminator_layers=self.discriminator_layers)
         if self.kernel < 1 or not self.kernel % 2:
@@ -124,7 +127,9 @@ class MMNetUnpaired(Method):
         small: dict[str, Any] = {"width": 4, "blocks": 1, "kernel": 3, "discriminator_width": 2}
         small |= {"discriminator_layers": 2}
         return {
-            "cycle": cls.Config(anchor="second", lambda_cycle=10.0, real_label=0.9, ema=True, **small),
+            "cycle": cls.Config(
+                anchor="second", lambda_cycle=10.0, lambda_auto=10.0, real_label=0.9, ema=True, **small
+            ),
             "adversarial": cls.Config(**small, pooling_indices=False),
         }
 
@@ -152,18 +157,21 @@ class MMNetUnpaired(Method):
         """(C_y(x) - 1)^2 of real images and C_g(x_hat)^2 of translations to g."""
         x, y = self._images(step)
         goals = self._goals(step, y)
-        x_hat = self._to(x, y, goals)
-        step.keep(x_hat=x_hat, goals=goals)
+        content = self._content(x, y)
+        x_hat = self._decoded(content, goals)
+        step.keep(x_hat=x_hat, goals=goals, content=content)
         real = sample_mean((widen(_each(self.discriminators, y, x)) - self.config.real_label).square())
         return {"real": real, "fake": least_squares_fake(_each(self.discriminators, goals, x_hat.detach()))}
 
     def translator_terms(self, step: Step) -> Terms:
-        """(C_g(x_hat) - 1)^2, and how far x_hat's translation back is from x."""
+        """(C_g(x_hat) - 1)^2, and how far x_hat's translation back, and x's to its own domain, are from x."""
         x, y = self._images(step)
         x_hat, goals = step.shared.x_hat, step.shared.goals
         terms = {"gan": least_squares_real(_each(self.discriminators, goals, x_hat))}
         if self.config.lambda_cycle:
-            terms["cycle"] = l1(self._to(x_hat, goals, y), x)
+            terms["cycle"] = l1(self._decoded(self._content(x_hat, goals), y), x)
+        if self.config.lambda_auto:
+            terms["auto"] = l1(self._decoded(step.shared.content, y), x)
         return terms
 
     def _images(self, step: Step) -> tuple[Tensor, Tensor]:
@@ -179,9 +187,12 @@ class MMNetUnpaired(Method):
         drawn = drawn + (drawn >= self.anchor)
         return torch.where(y == self.anchor, drawn, self.anchor)
 
-    def _to(self, x: Tensor, sources: Tensor, goals: Tensor) -> Tensor:
-        """Images of domains `sources` translated to `goals`, (N,) each."""
-        content = Content(*_each(self.encoders, sources, x))
+    def _content(self, x: Tensor, sources: Tensor) -> Content:
+        """What images of domains `sources`, (N,), show."""
+        return Content(*_each(self.encoders, sources, x))
+
+    def _decoded(self, content: Content, goals: Tensor) -> Tensor:
+        """Images of domains `goals`, (N,), that show it."""
         return torch.tanh(_each(self.decoders, goals, content))
 
     def _check_size(self, height: int, width: int) -> None:
