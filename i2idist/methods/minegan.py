@@ -12,11 +12,12 @@ Notation: u^i ~ N(0, I) the noise of generator i, M_i its miner, G_i(M_i(u^i)) a
 one fake of each generator, and a minibatch as many of them as real images x; p_i the selector's probabilities.
 
 Deviations and readings:
-- G runs with batch norm's running averages throughout, as it is used afterwards: so what is mined is one fixed
-  function, the few images of a batch leave no mark, and no batch mixes those of several generators. The paper says
-  nothing of it; its Progressive GAN has no batch norm.
+- While it is mined, G runs with batch norm's running averages, as it is used afterwards: so what is mined is one fixed
+  function, on which the few images of a batch leave no mark. Once it is fine-tuned, its batch norms go by the minibatch
+  again, each generator's by its own fakes, as while G is trained in the public code for BigGAN; which fake of a
+  supersample is best is still judged by running averages. The paper says nothing of it.
 - Of a supersample only the fake with the highest critic value is computed with gradients: the same gradients as those
-  of the maximum in Eqs. 3.5 and 3.6.
+  of the maximum in Eqs. 3.5 and 3.6, where G stays as it is.
 - The last 1000 minibatches are the critic's and the miner's, over all workers.
 - The length of a code is that of u, plus one where there are several generators: the last number chooses one, by its
   quantile, so that an image is a function of its code alone.
@@ -29,8 +30,10 @@ Deviations and readings:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple, Self
 
 import torch
@@ -225,37 +228,48 @@ class MineGAN(GAN):
         )
 
     def updates(self) -> tuple[Update, ...]:
-        """D steps several times, then M, and once it is fine-tuned G."""
+        """D steps several times, then M."""
+        return self._updates(tunes=False)
+
+    def _updates(self, tunes: bool) -> tuple[Update, ...]:
+        """Those of a stage that `tunes` G, or doesn't."""
+        critic, miner = partial(self.critic_terms, tunes=tunes), partial(self.miner_terms, tunes=tunes)
         return (
-            Update(player="critic", backward=self.critic_terms, repeat=self.config.critic_steps),
-            Update(player="miner", backward=self.miner_terms),
+            Update(player="critic", backward=critic, repeat=self.config.critic_steps),
+            Update(player="miner", backward=miner),
         )
 
     def stages(self) -> tuple[Stage, ...]:
         """Mining, with G frozen (section 3.3.2); then fine-tuning (section 3.3.4)."""
         mining = Stage(name="mining", updates=self.updates(), until=self.config.mine_share, frozen=("G",))
-        return (mining, Stage(name="fine-tuning", updates=self.updates()))[: 1 if self.config.mine_share == 1 else 2]
+        tuning = Stage(name="fine-tuning", updates=self._updates(tunes=True))
+        return (mining,) if self.config.mine_share == 1 else (mining, tuning)
 
-    def critic_terms(self, step: Step) -> Terms:
+    def critic_terms(self, step: Step, *, tunes: bool = False) -> Terms:
         """Eq. 3.5, of one generator Eq. 3.3; without gradients, as in validation, there is no penalty."""
         x = images_of(step.batch)
         with torch.no_grad():
-            x_hat = self._make(*self._best(step))
+            x_hat = self._fakes(step, tunes)
         terms = {"real": wasserstein_real(self.D(x).real), "fake": wasserstein_fake(self.D(x_hat).real)}
         if torch.is_grad_enabled():
             points = between(x, x_hat, step.uniform("epsilon", 1, 1, 1))
             terms["gp"] = gradient_penalty(self.D(points).real, points)
         return terms
 
-    def miner_terms(self, step: Step) -> Terms:
+    def miner_terms(self, step: Step, *, tunes: bool = False) -> Terms:
         """Eq. 3.6, of one generator Eq. 3.4."""
-        return {"gan": wasserstein_real(self.D(self._make(*self._best(step))).real)}
+        return {"gan": wasserstein_real(self.D(self._fakes(step, tunes)).real)}
+
+    def _fakes(self, step: Step, tunes: bool) -> Tensor:
+        """The fake of each supersample with the highest critic value: (K, C, H, W)."""
+        u, i, wins = self._best(step)
+        return self._make(u, i, wins.tolist() if tunes else None)
 
     @torch.no_grad()
-    def _best(self, step: Step) -> tuple[Tensor, Tensor]:
+    def _best(self, step: Step) -> tuple[Tensor, Tensor, Tensor]:
         """Of each supersample u^i and i of the fake with the highest critic value: (K, U), (K,) int64.
 
-        They are counted for the selector, but in validation.
+        And how often each generator has it, over all workers, (N,) int64: counted for the selector, but in validation.
         """
         u = step.normal("u", len(self.mined), self._u_dim)  # (K, N, U)
         i = torch.zeros(len(u), dtype=torch.int64, device=u.device)
@@ -263,31 +277,39 @@ class MineGAN(GAN):
             with evaluating(self.D):  # its spectral norms take a step with what is trained on alone
                 values = [self.D(self._make(u[:, n], i + n)).real for n in range(len(self.mined))]
             i = torch.cat(values, dim=1).argmax(1)
+        wins = step.comm.sum(one_hot(i, len(self.mined)).sum(0))
         if self.training:
-            self.selector.record(step.comm.sum(one_hot(i, len(self.mined)).sum(0)))
-        return u[torch.arange(len(u), device=u.device), i], i
+            self.selector.record(wins)
+        return u[torch.arange(len(u), device=u.device), i], i, wins
 
-    def _make(self, u: Tensor, i: Tensor) -> Tensor:
-        """G_i(M_i(u)): (N, U), (N,) int64 -> (N, C, H, W)."""
+    def _make(self, u: Tensor, i: Tensor, wins: Sequence[int] | None = None) -> Tensor:
+        """G_i(M_i(u)): (N, U), (N,) int64 -> (N, C, H, W).
+
+        Batch norms go by running averages; given `wins`, by the fakes of all workers, of which each generator has so
+        many: a worker then runs also those of which it has none itself.
+        """
         rows, images = [], []
-        for number, member in enumerate(self.mined):
-            mine = (i == number).nonzero()[:, 0]
-            if len(mine):
-                rows.append(mine)
-                images.append(self._make_by(member, u[mine]))
+        for source, G in self.G.items():
+            members = [number for number, member in enumerate(self.mined) if member.source == source]
+            mine = torch.cat([(i == number).nonzero()[:, 0] for number in members])
+            if not (len(mine) if wins is None else sum(wins[number] for number in members)):
+                continue
+            mined = [self._mine(self.mined[number], u[i == number]) for number in members]
+            classes = [y for _, y in mined if y is not None]
+            with evaluating(G) if wins is None else nullcontext():
+                images.append(G(torch.cat([z for z, _ in mined]), torch.cat(classes) if classes else None))
+            rows.append(mine)
         return torch.cat(images)[torch.cat(rows).argsort()]
 
-    def _make_by(self, member: Mined, u: Tensor) -> Tensor:
-        """Images of one generator."""
+    def _mine(self, member: Mined, u: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Codes for a generator, and classes where it takes some."""
         z, y = self.M[member.miner](u), None
         if member.label is not None:
             label = torch.full((len(u),), member.label, device=u.device)
             y = one_hot(label, member.classes)
         elif isinstance(z, tuple):
             z, y = z
-        with evaluating(self.G):
-            images: Tensor = self.G[member.source](z, y)
-        return images
+        return z, y
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """G_i(M_i(u)), i drawn by the last number of the code where there are several generators; differentiable."""
