@@ -52,6 +52,8 @@ _UNREAD = ("networks", "gan", "blocks", "shared_layers", "discriminator_layers",
 class UNITAdaptationConfig(UNITConfig):
     """UNIT's settings without cycles, which were "not necessary for this task", and those of the classifier.
 
+    The text gives no weights; those of reconstruction and features are ours, the others the public code's.
+
     Attributes:
         lambda_class: weight of the classification of labelled images.
         lambda_feature: weight of the distance of a pair's top features.
