@@ -57,6 +57,8 @@ class UNITAdaptationConfig(UNITConfig):
     Attributes:
         lambda_class: weight of the classification of labelled images.
         lambda_feature: weight of the distance of a pair's top features.
+        invert: whether half of the second domain's images are inverted in training, as that code does to MNIST's, since
+            street numbers are lighter or darker than what is behind them.
     """
 
     lambda_gan: float = 1.0
@@ -66,6 +68,7 @@ class UNITAdaptationConfig(UNITConfig):
     lambda_cycle: float = 0.0
     lambda_class: float = 10.0
     lambda_feature: float = 1.0
+    invert: bool = False
     lr: float = 2e-4
     weight_decay: float = 5e-4
 
@@ -126,9 +129,10 @@ class UNITAdaptation(UNIT):
 
     @classmethod
     def tiny(cls) -> Mapping[str, UNITAdaptationConfig]:
-        """Without cycles and with them."""
+        """Without cycles; with them, and inverted images."""
         small: dict[str, Any] = {"width": 4, "discriminator_width": 4, "ema": True}
-        return {"plain": cls.Config(**small), "cycle": cls.Config(lambda_cycle=100.0, lambda_cycle_kl=0.1, **small)}
+        cycle = cls.Config(lambda_cycle=100.0, lambda_cycle_kl=0.1, invert=True, **small)
+        return {"plain": cls.Config(**small), "cycle": cycle}
 
     @classmethod
     def batch_type(cls, config: Any) -> type[Batch]:
@@ -142,6 +146,8 @@ class UNITAdaptation(UNIT):
 
     def discriminator_terms(self, step: Step) -> Terms:
         """Eqs. 5 and 6; classification of the labelled images; distances of pairs."""
+        if self.config.invert:
+            _invert(step)
         x_1, x_2, y_1 = _samples(step)
         self._make_streams(step)
         made = {name: tensor.detach() for name, tensor in vars(step.shared).items()}
@@ -206,6 +212,14 @@ class TiedDiscriminator(nn.Module):
         """Logits of being real, at one scale: (N, C, H, W) -> (N, 1)."""
         _, head = self._shared
         return (head(self.features(x)),)
+
+
+def _invert(step: Step) -> None:
+    """Turn light into dark in half of the second domain's images, for both updates of the step."""
+    batch = step.batch
+    assert isinstance(batch, SourceLabelled)
+    chosen = step.bernoulli("inverted", 0.5, 1, 1, 1)
+    step.batch = dataclasses.replace(batch, b=torch.where(chosen, -batch.b, batch.b))
 
 
 def _samples(step: Step) -> tuple[Tensor, Tensor, Tensor]:

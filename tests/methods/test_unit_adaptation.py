@@ -10,7 +10,7 @@ from i2idist.methods.unit_adaptation import UNITAdaptation
 from i2idist.nn.digits import Coordinates, Tied
 from i2idist.randomness import Noise
 from i2idist.train.trainer import _parameters
-from tests.methods.support import Drawn, Known, close, flat, mean
+from tests.methods.support import Drawn, Known, close, flat, mean, step_of
 from tests.methods.test_unit import sp
 
 
@@ -72,6 +72,17 @@ def test_terms_by_hand():
         kl=[(0.2**2 + 0.6**2) / 2],
         recon=[1.2 + 0.6],
     )
+
+
+def test_half_of_the_targets_are_inverted_for_both_updates():
+    method = make(invert=True)
+    a, b, y = torch.rand(32, 1, 16, 16), torch.rand(32, 3, 16, 16) + 0.1, torch.zeros(32, dtype=torch.long)
+    step = step_of(SourceLabelled(positions=torch.arange(32), a=a, b=b, y=y))
+    method.discriminator_terms(step)
+    x_1, x_2 = step.both
+    signs = (x_2 / b).flatten(1)
+    assert torch.equal(x_1, a) and torch.equal(signs, signs[:, :1].expand_as(signs))
+    assert set(signs[:, 0].tolist()) == {-1.0, 1.0} and 8 <= (signs[:, 0] < 0).sum() <= 24
 
 
 def test_weights_and_terms():
