@@ -45,7 +45,6 @@ from i2idist.method import Adam, Domain, Domains, Method, Player, Schedule, Step
 from i2idist.methods.checks import check_at_least, check_choice, check_equal_sizes, check_target, require_code
 from i2idist.nn.adain import ContentEncoder
 from i2idist.nn.init import init_kaiming, init_normal
-from i2idist.nn.norm import evaluating
 from i2idist.nn.patchgan import MultiScale, MultiScaleStridedPatchGAN, check_strided_patches
 from i2idist.nn.vae import back_end, discriminator, front_end, leaky_blocks, plain_decoder
 from i2idist.randomness import Noise, content_keys
@@ -140,12 +139,12 @@ class UNIT(Method):
         super().__init__()
         check_equal_sizes(domains, "UNIT")
         a, b = domains.a, domains.b
-        self.size = (a.height, a.width)
         self._check_size(a.height, a.width)
         self.config = config
         self.code_dim = 1 if config.sample_at_test else 0
         self.E_L1, self.E_L2 = self._make_encoder(a), self._make_encoder(b)
-        self.E_H, self.G_H = self._make_shared(a)
+        self.E_H = leaky_blocks(4 * config.width, config.shared_layers)
+        self.G_H = leaky_blocks(4 * config.width, config.shared_layers)
         self.G_L1, self.G_L2 = self._make_generator(a), self._make_generator(b)
         self._make_discriminators(a, b)
         init_normal(self)
@@ -159,11 +158,6 @@ class UNIT(Method):
             return ContentEncoder(domain.channels, width=config.width, downs=2, blocks=config.blocks)
         own = leaky_blocks(4 * config.width, config.blocks - config.shared_layers)
         return nn.Sequential(front_end(domain.channels, config.width), own)
-
-    def _make_shared(self, domain: Domain) -> tuple[nn.Module, nn.Module]:
-        config = self.config
-        encoders, generators = (leaky_blocks(4 * config.width, config.shared_layers) for _ in range(2))
-        return encoders, generators
 
     def _make_generator(self, domain: Domain) -> nn.Module:
         config = self.config
@@ -277,12 +271,11 @@ class UNIT(Method):
         check_target(target, self.targets)
         self._check_size(*x.shape[2:])
         encoder, generator = (self.E_L1, self.G_L2) if target == "b" else (self.E_L2, self.G_L1)
-        with evaluating(self):
-            z = self.E_H(encoder(x))
-            if self.config.sample_at_test:
-                code = require_code(code, x, self.code_dim)
-                z = z + Noise(content_keys(code)).normal(tuple(z.shape[1:]), z.dtype)
-            out: Tensor = generator(self.G_H(z))
+        z = self.E_H(encoder(x))
+        if self.config.sample_at_test:
+            code = require_code(code, x, self.code_dim)
+            z = z + Noise(content_keys(code)).normal(tuple(z.shape[1:]), z.dtype)
+        out: Tensor = generator(self.G_H(z))
         return out
 
     def generator_networks(self) -> tuple[str, ...]:

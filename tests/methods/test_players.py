@@ -17,7 +17,6 @@ CONTENT = Adam(lr=4e-5, betas=USUAL, weight_decay=1e-4, clip_norm=5.0)
 MUNIT = Adam(lr=1e-4, betas=USUAL, weight_decay=1e-4)
 BICYCLE = Adam(lr=2e-4, betas=USUAL)
 UNIT = Adam(lr=1e-4, betas=USUAL)
-ADAPTATION = Adam(lr=2e-4, betas=USUAL, weight_decay=5e-4)  # of the authors' first public code
 TIGAN = Adam(lr=1e-4, betas=(0.9, 0.999))
 ICGAN, INVERSE = Adam(lr=2e-4, betas=USUAL), Adam(lr=1e-4, betas=(0.1, 0.999))
 
@@ -26,7 +25,7 @@ PUBLISHED = {
     "udit": ({"discriminators": MUNIT, "translators": MUNIT}, HALVED),
     "munit_pi": ({"discriminators": MUNIT, "translators": MUNIT}, HALVED),
     "unit": ({"discriminators": UNIT, "generators": UNIT}, CONSTANT),
-    "unit_adaptation": ({"discriminators": ADAPTATION, "generators": ADAPTATION}, CONSTANT),
+    "unit_adaptation": ({"discriminators": UNIT, "generators": UNIT}, CONSTANT),
     "tigan": ({"translator": TIGAN, "discriminator": TIGAN, "statistics": TIGAN}, CONSTANT),
     "bicyclegan": ({"generator": BICYCLE, "discriminator": BICYCLE}, HALF),
     "msgan": ({"generator": BICYCLE, "discriminator": BICYCLE}, HALF),
