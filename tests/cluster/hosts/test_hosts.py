@@ -47,7 +47,7 @@ def test_a_submitted_job_ends_though_a_host_is_killed(cluster, train, recipe, un
     assert json.loads(jobs.stdout)["state"] == "done"
 
 
-def test_nobody_is_let_in_without_a_password(cluster):
+def test_nobody_is_let_in_without_a_password(cluster, ready):
     address, known = cluster.plan().network.address(1), cluster.client_environment()
     searched = f"{known['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/experiments/search"
     for url in (f"{known['AWS_ENDPOINT_URL']}/i2idist", searched):
