@@ -38,7 +38,7 @@ _CLOSE_S = 10.0
 
 
 class WorkerGroup:
-    """Workers of one trainer, and the channel to them. Made by `worker_group`."""
+    """Workers of one trainer, and the channel to them. Made by `group_at`."""
 
     def __init__(self, resources: Resources) -> None:
         """Start workers; Ray is connected.
