@@ -240,12 +240,15 @@ def refuse_password(url: str) -> None:
 
 
 def free_port(host: str = LOOPBACK) -> int:
-    """A port that is free on loopback and `host`, and 10,000 above it another, which SeaweedFS takes for gRPC."""
+    """A port that is free on loopback and `host`, and 10,000 above it another, which SeaweedFS takes for gRPC.
+
+    It lies below those that Linux gives to clients (from 32768), one of whom could have it before the server does.
+    """
     for _ in range(1000):
-        port = random.randint(20_000, 45_000)
+        port = random.randint(20_000, 32_000)
         if all(is_free(each, place) for each in (port, port + _GRPC_OFFSET) for place in (LOOPBACK, host)):
             return port
-    raise ServiceError(f"No free port was found on {host} between 20000 and 45000. End what holds them.")
+    raise ServiceError(f"No free port was found on {host} between 20000 and 32000. End what holds them.")
 
 
 def answers(url: str, status: Sequence[int] = (200,)) -> bool:

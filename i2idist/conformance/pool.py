@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import tempfile
@@ -56,7 +57,7 @@ class WorkerPool:
         """
         for pipe in self._pipes[:world_size]:
             pipe.send((job, world_size, arguments))
-        replies = [pipe.recv() for pipe in self._pipes[:world_size]]
+        replies = [_unpacked(pipe.recv_bytes()) for pipe in self._pipes[:world_size]]
         failed = [f"rank {rank}:\n{reply[1]}" for rank, reply in enumerate(replies) if not reply[0]]
         if failed:
             self.close()  # collectives may have been left half-way
@@ -102,7 +103,18 @@ def _serve(rank: int, size: int, rendezvous: str, pipe: Connection) -> None:
         comm = Comm(groups[world_size]) if world_size > 1 else Comm.alone()
         try:
             result = job(comm, **arguments)
-            pipe.send((True, result if rank == 0 else None))
+            pipe.send_bytes(_packed((True, result if rank == 0 else None)))
         except Exception:  # carried to the caller, who raises it
-            pipe.send((False, traceback.format_exc()))
+            pipe.send_bytes(_packed((False, traceback.format_exc())))
     dist.destroy_process_group()
+
+
+def _packed(reply: tuple[bool, Any]) -> bytes:
+    """In one piece: `Connection.send` opens a socket for each tensor, which costs more than the trainings."""
+    file = io.BytesIO()
+    torch.save(reply, file)
+    return file.getvalue()
+
+
+def _unpacked(reply: bytes) -> Any:
+    return torch.load(io.BytesIO(reply), weights_only=False)  # the pool's own worker wrote it

@@ -31,7 +31,9 @@ _POLL_S = 1.0
 _CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env.packaging")
 """Ray's loggers that tell of each upload and connection."""
 _PATIENCE_S = 30.0
-"""How long a head that is away is asked again while its logs are followed."""
+"""How long a head is asked again: one that is away while its logs are followed, or has no agent for a job."""
+_NO_AGENT = "No available agent"
+"""How Ray's answer begins, after it waited some seconds for one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +119,18 @@ class Head:
             )
 
     def submit(self, id: str, entrypoint: str, runtime_env: dict[str, Any], metadata: dict[str, str]) -> None:
-        """Submit a job; see `Submission`."""
-        with self._errors():
-            self._client.submit_job(entrypoint=entrypoint, submission_id=id, runtime_env=runtime_env, metadata=metadata)
+        """Submit a job; see `Submission`. A head that has just started may have no agent yet, who would take it."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                with self._errors():
+                    self._client.submit_job(
+                        entrypoint=entrypoint, submission_id=id, runtime_env=runtime_env, metadata=metadata
+                    )
+                return
+            except SubmissionError as error:
+                if _NO_AGENT not in str(error) or time.monotonic() > deadline:
+                    raise
 
     def jobs(self) -> list[Job]:
         """Every job that was submitted by i2idist, the newest first."""
