@@ -14,7 +14,7 @@ from tests import broken
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("method", METHODS)
 def test_methods_keep_their_promises(method, check, pool):
-    for case in cases_of(method, every=check == "any_number_of_workers"):
+    for case in cases_of(method):
         assert CHECKS[check](case, pool) == []
 
 
