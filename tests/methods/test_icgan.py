@@ -10,7 +10,7 @@ from i2idist.train.comm import Comm
 from i2idist.train.settings import Training
 from i2idist.train.trainer import Trainer
 from tests.methods.labelled import CLASSES, images, labelled, labelled_domains, make_labelled
-from tests.methods.support import Drawn, Known, close, flat, mean
+from tests.methods.support import Drawn, Known, check_shared_work, close, flat, mean
 
 Z = torch.tensor([[0.5, 0.25]], dtype=torch.float64)
 
@@ -43,6 +43,28 @@ def test_terms_by_hand():
     close(terms["discriminator"], real=[sp(-1.2)], generated=[0.5 * sp(1.5)], mismatched=[0.5 * sp(-0.8)])
     close(terms["generator"], gan=[sp(-1.5)])
     close(terms["encoders"], z=[0.25**2 / 2], y=[(0.8**2 + 0.8**2) / 2])
+
+
+def test_shared_work_gives_what_the_straightforward_form_gives():
+    """G makes its images again for its own update, which changes its running averages and no number."""
+    method, x = make_labelled(IcGAN).double(), images().double()
+    y = 2 * nn.functional.one_hot(torch.tensor([0, 1, 2, 0]), 3).double() - 1
+    softplus = nn.functional.softplus
+
+    def generated(step):
+        step.begin("discriminator")
+        return method.G(step.normal("z", method.config.latent_dim), y)
+
+    def discriminator(step):
+        fakes = generated(step).detach()
+        mismatched = 2 * method._mismatched((y + 1) / 2, step) - 1
+        real, fake, wrong = method.D(x, y), method.D(fakes, y), method.D(x, mismatched)
+        return (softplus(-real) + 0.5 * softplus(fake) + 0.5 * softplus(wrong)).flatten()
+
+    def generator(step):
+        return softplus(-method.D(generated(step), y)).flatten()
+
+    check_shared_work(method, labelled(x, [0, 1, 2, 0]), {"discriminator": discriminator, "generator": generator})
 
 
 def test_encoders_learn_on_generated_and_on_real_images():

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from i2idist.errors import ConfigError, SizeError
+from i2idist.methods.labels import shuffled
 from i2idist.methods.sdit import SDIT
 from i2idist.methods.sdit.networks import ConditionalBlock
 from i2idist.nn.labelled import Judgement
@@ -12,7 +13,7 @@ from i2idist.train.comm import Comm
 from i2idist.train.settings import Training
 from i2idist.train.trainer import Trainer
 from tests.methods.labelled import CLASSES, images, labelled, labelled_domains, make_labelled
-from tests.methods.support import Drawn, Known, close, flat, mean
+from tests.methods.support import Drawn, Known, check_shared_work, close, flat, mean
 
 Z = torch.tensor([[0.25, 0.75]], dtype=torch.float64)
 
@@ -86,6 +87,50 @@ def test_the_cycle_goes_back_to_the_source_with_the_same_code():
     assert torch.equal(method.E.calls[0][1], step.shared.target)
     assert method.E.calls[1][1].argmax(1).tolist() == [0, 1, 0]
     assert torch.equal(method.E.calls[1][0], step.shared.y)
+
+
+def straightforward(method, x, source):
+    """Both updates' weighted terms, each making the code's effect, the targets and the translations for itself."""
+    weights, log = method.weights(), method.config.gan == "log"
+    softplus, cross_entropy = nn.functional.softplus, nn.functional.cross_entropy
+
+    def translations(step):
+        step.begin("discriminator")
+        z, target = step.normal("z", method.code_dim), shuffled(source, step)
+        return z, target, method.G(method.E(x, target), method.M(z))
+
+    def each(values):
+        return values.flatten(1).mean(1)
+
+    def discriminator(step):
+        z, _, y = translations(step)
+        real, fake = method.D(x), method.D(y.detach())
+        gan = softplus(-real.real) + softplus(fake.real) if log else fake.real - real.real
+        total = weights["gan"] * each(gan) + cross_entropy(real.labels, source, reduction="none")
+        total = total + weights["lat"] * each((fake.code - z).abs())
+        if log:
+            return total
+        epsilon = step.uniform("epsilon", 1, 1, 1)
+        points = (epsilon * x + (1 - epsilon) * y.detach()).requires_grad_()
+        (slope,) = torch.autograd.grad(method.D(points).real.sum(), points, create_graph=True)
+        return total + weights["gp"] * (slope.flatten(1).norm(dim=1) - 1).square()
+
+    def generator(step):
+        z, target, y = translations(step)
+        fake = method.D(y)
+        again = method.G(method.E(y, source), method.M(z))
+        total = weights["gan"] * each(softplus(-fake.real) if log else -fake.real)
+        total = total + cross_entropy(fake.labels, target, reduction="none")
+        return total + weights["rec"] * each((again - x).abs()) + weights["lat"] * each((fake.code - z).abs())
+
+    return {"discriminator": discriminator, "generator": generator}
+
+
+@pytest.mark.parametrize("config", [{}, {"gan": "wgan_gp", "attention": False}], ids=["log", "wgan_gp"])
+def test_shared_work_gives_what_the_straightforward_form_gives(config):
+    method, x, y = make_labelled(SDIT, **config).double(), images().double(), [0, 1, 2, 0]
+    source = nn.functional.one_hot(torch.tensor(y), 3).double()
+    check_shared_work(method, labelled(x, y), straightforward(method, x, source))
 
 
 def test_without_a_weight_the_code_is_not_rebuilt():
