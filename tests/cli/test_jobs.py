@@ -82,6 +82,7 @@ ALIKE = [
     (["resume", "old", "method.lambda_l1=3"], 5, "another experiment"),
     (["translate", "absent", "generated:edges", "out"], None, "absent"),
     (["translate", "m", "generated:edges", "out", "--size", "big"], 2, "--size is 'big'"),
+    (["translate", "m", "d", "out", "--num-samples", "2", "--style-from", "x.png"], 2, "num_samples is 2, but with"),
     (["translate", "m", "d", "out", "--launcher", "local", "--workers", "2"], 2, "1 for launcher=local"),
     (["evaluate", "absent", "generated:edges", "--protocol", "accuracy"], None, "absent"),
     (["evaluate", "m", "generated:edges", "--protocol", "acuracy"], 2, "Did you mean 'accuracy'?"),
