@@ -140,6 +140,21 @@ def test_attributes_train_and_translate():
     assert not torch.allclose(method.translate(images(), target="hat"), method.translate(images(), target="hat+young"))
 
 
+def test_attributes_that_a_target_does_not_name_stay_as_they_are_read():
+    """E_y says that the first image has a hat and no beard, the second the reverse; both become young."""
+    faces = ("beard", "hat", "young")
+    method = make_labelled(IcGAN, faces, attributes=faces, latent_dim=2).eval()
+    method.E_z = Known(lambda w, x: w * torch.zeros(2, 2))
+    method.E_y = Known(lambda w, x: w * torch.tensor([[-0.2, 0.7, -0.9], [0.1, -1.3, 0.4]]))
+    method.G = Known(lambda w, z, y: w * torch.zeros(2, 1, 16, 16))
+    x = images(2)
+    method.translate(x, target="young")
+    assert method.G.calls[0][1].tolist() == [[-1, 1, 1], [1, -1, 1]]
+    assert torch.equal(method.E_y.calls[0][0], x)
+    assert method.translator_networks() == ("G", "E_z", "E_y")
+    assert make_labelled(IcGAN).translator_networks() == ("G", "E_z")
+
+
 def test_translation_encodes_and_generates_with_other_labels():
     method = make_labelled(IcGAN).eval()
     x = images()
