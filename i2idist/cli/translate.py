@@ -46,6 +46,10 @@ def translate(
             help="Translate to this domain (b, or a), label or path (depth->rgb). Default: the model's first."
         ),
     ] = None,
+    style_from: Annotated[
+        str | None,
+        typer.Option(help="An image file of the target domain, whose style all translations take instead of codes."),
+    ] = None,
     size: Annotated[
         str,
         typer.Option(help="Resize to 128, or 128x96 for height x width; trained: as in training; stored: as it is."),
@@ -69,6 +73,7 @@ def translate(
         num_samples=num_samples,
         seed=seed,
         target=target,
+        style_from=style_from,
         size=parse_size(size),
         batch_size=batch_size,
         threads=threads,

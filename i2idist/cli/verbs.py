@@ -21,6 +21,7 @@ from i2idist.launch.run_folder import RunFolder, check_name, minted_name, runs_r
 from i2idist.launch.runs import check_launch
 from i2idist.launch.sources import is_named
 from i2idist.launch.submission import EXPERIMENT_FILE, absolute_database
+from i2idist.model import Translator
 from i2idist.recipe import override, parse_overrides
 
 Values = dict[str, Any]
@@ -155,15 +156,18 @@ def _check_resume(folder: RunFolder, changes: Values, client: Client) -> None:
 def translate(values: Values, client: Client) -> Prepared:
     """`i2idist translate`."""
     from i2idist.cli.translate import parse_size
+    from i2idist.translate import Options
     from i2idist.translate.pool import check_workers
 
     parse_size(values["size"])
     check_workers(values["launcher"], values["workers"])
-    keys = {"model_uri": "the model", "dataset_url": "the dataset", "out_url": "the output"}
-    travels = {**values, **{key: client.place(values[key], what) for key, what in keys.items()}}
-    with client.looking_at(travels["model_uri"], travels["dataset_url"]) as can_look:
+    keys = {"model_uri": "the model", "dataset_url": "the dataset", "out_url": "the output", "style_from": "the style"}
+    travels = {**values, **{key: client.place(values[key], what) for key, what in keys.items() if values[key]}}
+    options = Options(num_samples=values["num_samples"], style_from=travels["style_from"])
+    looked_at = [travels[key] for key in ("model_uri", "dataset_url", "style_from") if travels[key]]
+    with client.looking_at(*looked_at) as can_look:
         if can_look:
-            _check_translation(travels)
+            options.resolved(_check_translation(travels))
     return Prepared(name=minted_name("translate"), values=travels, root=client.root(None))
 
 
@@ -181,14 +185,14 @@ def sample(values: Values, client: Client) -> Prepared:
     return Prepared(name=minted_name("sample"), values=travels, root=client.root(None))
 
 
-def _check_translation(values: Values) -> None:
+def _check_translation(values: Values) -> Translator:
     """Look at the model, and at the dataset if it is packed: a folder's images would all be read for their digest."""
     from i2idist.data.generated import is_generated, parse
     from i2idist.data.manifest import FILE_NAME
     from i2idist.translate.inputs import find_inputs
     from i2idist.translate.job import pin_model
 
-    model, _ = pin_model(values["model_uri"])
+    model, translator = pin_model(values["model_uri"])
     url, domains = values["dataset_url"], model.card.domains
     if is_generated(url):
         parse(url)
@@ -197,6 +201,7 @@ def _check_translation(values: Values) -> None:
         find_inputs(url, source, split=values["split"], domain=values["domain"])
     elif not storage.exists(url):
         raise DataError(f"There is nothing to translate at {url}.")
+    return translator
 
 
 def evaluate(values: Values, client: Client) -> Prepared:

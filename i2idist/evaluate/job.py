@@ -193,6 +193,8 @@ def make_evaluation(
         raise ConfigError(f"Name a protocol to evaluate by. Known: {', '.join(PROTOCOLS)}.")
     if options.size == "stored":
         raise ConfigError("Protocols compare images of one size: use size=trained, or a height and width.")
+    if options.style_from:
+        raise ConfigError("Protocols measure outputs of codes that are drawn: leave style_from out.")
     found, translator = pin_model(model_uri)
     url = _resolved(dataset_url)
     if translator.method.generates:

@@ -12,7 +12,8 @@ Deviations and readings:
   other images of the batch.
 - The encoders end in one linear layer after their convolutions.
 - Smaller or larger images than 64x64 have fewer or more `levels` in G and D, down to 4 pixels.
-- The labels' encoder takes no part in translation, which sets them all; it tells what the input's are.
+- Attributes of a target are set to 1, the others stay as E_y reads them, rounded to -1 or 1, which is all that G has
+  seen in training (so the public code). Of classes, which exclude each other, the target's replaces the input's.
 """
 
 from __future__ import annotations
@@ -256,20 +257,22 @@ class IcGAN(Method):
         return functional.one_hot((labels.argmax(1) + further) % len(self.labels), len(self.labels)).to(labels.dtype)
 
     def translate(self, x: Tensor, code: Tensor | None = None, *, target: str = "b") -> Tensor:
-        """G(E_z(x), y), y the labels that `target` names; see `Method.translate`."""
+        """G(E_z(x), y), y the labels of `target` and, of attributes, the input's others; see `Method.translate`."""
         y = _signed(self.labels.target(target, x))
         if tuple(x.shape[2:]) != self.size:
             raise SizeError(
                 f"This IcGAN was trained for images of {self.size[0]}x{self.size[1]} and translates no others, such as "
                 f"{x.shape[2]}x{x.shape[3]}: resize the images."
             )
-        with evaluating(self.E_z), evaluating(self.G):
+        with evaluating(self.E_z), evaluating(self.E_y), evaluating(self.G):
+            if self.labels.columns:
+                y = torch.maximum(y, self.E_y(x).sign())
             edited: Tensor = self.G(self.E_z(x), y)
         return edited
 
     def translator_networks(self) -> tuple[str, ...]:
-        """G and the encoder of latent vectors."""
-        return ("G", "E_z")
+        """G and the encoders, that of labels only for attributes."""
+        return ("G", "E_z", "E_y") if self.labels.columns else ("G", "E_z")
 
 
 def _normed(layer: nn.Conv2d | nn.ConvTranspose2d, activation: nn.Module) -> list[nn.Module]:

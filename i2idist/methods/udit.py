@@ -17,6 +17,8 @@ Deviations and readings:
 - Tables A.13 and A.17 name no nonlinearity: ReLU follows each instance norm outside the residual blocks. Table A.14
   halves between relu1 and conv2: by max pooling. Convolutions reflect at the border, as MUNIT's do.
 - Discriminators step first, and the translators train on the same translations, as in our MUNIT.
+- Features are those before the first fully connected layer, as section 5.5.1's, so behind the last pooling: 4x4x512 of
+  images of 128x128. Section 5.6.6 gives the last convolutional layer's, 8x8x512.
 - The extractor has VGG16's layout with batch norm, since `i2idist extractor` trains it from nothing; the face network
   is Inception-ResNet-v1 on VGGFace2, not VGG-Face, whose weights come in no form that we read.
 """

@@ -29,6 +29,7 @@ class Forward:
         if self._translator.card.weights_sha256 != job.model.card.weights_sha256:
             raise SourceError(f"The model at {job.model.uri} was replaced while it was used: start again.")
         self._translator.method.to(job.options.device)
+        self._style = job.style
 
     @property
     def method(self) -> Method:
@@ -57,6 +58,7 @@ class Forward:
             images.to(options.device),
             codes.to(options.device),
             target=options.target,
+            style_from=self._style,
             batch_size=options.batch_size,
         )
         return outputs.cpu()

@@ -318,7 +318,7 @@ class InputReader:
         data = storage.read_bytes(file.url)
         if hashlib.sha256(data).hexdigest() != file.sha256:
             raise DataError(f"{file.url} changed while the folder was translated: start again.")
-        return _with_channels(open_picture(data, file.url), self._channels, file.url)
+        return with_channels(open_picture(data, file.url), self._channels, file.url)
 
 
 def _together(images: Sequence[Array], where: str) -> Array:
@@ -366,7 +366,7 @@ class CodeReader(InputReader):
         return np.zeros((0, 1, 1), np.uint8)
 
 
-def _with_channels(pixels: Array, channels: int, where: str) -> Array:
+def with_channels(pixels: Array, channels: int, where: str) -> Array:
     """(H, W, C) as (channels, H, W), by Pillow's conversion between grey, colour and colour with transparency."""
     pixels = pixels if pixels.ndim == 3 else pixels[:, :, None]
     found = pixels.shape[2]

@@ -18,12 +18,14 @@ from typing import Any, Literal
 import PIL
 import torch
 from PIL import features
+from torch import Tensor
 
 from i2idist import model, storage
 from i2idist.errors import ConfigError, DataError
 from i2idist.method import Domain
 from i2idist.model import PIPE, ModelCard, Translator
 from i2idist.translate.inputs import Inputs, find_inputs, samples
+from i2idist.translate.style import Style, read_style
 
 FORMAT = 1
 """Raised whenever the same job would give other bytes."""
@@ -40,6 +42,8 @@ class Options:
         seed: of the codes, which are keyed by (seed, sample, place in the split).
         target: the domain or label to translate to, one of the model's; None: its first. Of a generator, the label of
             all samples; None: all labels in turn.
+        style_from: an image of the target domain, whose style all outputs take: a file's URL, once resolved its
+            content. It is resized as the images are; for methods that can.
         size: (height, width) that images are resized to; `trained`: the model's; `stored`: each keeps its own.
         batch_size: images, and outputs, that are computed at once.
         threads: threads of each worker. One by default: then neither cores nor workers change the bits.
@@ -49,6 +53,7 @@ class Options:
     num_samples: int = 1
     seed: int = 0
     target: str | None = None
+    style_from: str | Style | None = None
     size: tuple[int, int] | Literal["trained", "stored"] = "trained"
     batch_size: int = 16
     threads: int = 1
@@ -67,11 +72,28 @@ class Options:
             raise ConfigError(f"device is {self.device!r}: it is 'auto', 'cpu' or 'cuda'.")
         if isinstance(self.size, tuple) and min(self.size) < 1:
             raise ConfigError(f"size is {self.size}: heights and widths are at least 1.")
+        if self.style_from and self.num_samples > 1:
+            raise ConfigError(
+                f"num_samples is {self.num_samples}, but with style_from all outputs for an input would be equal. Use "
+                "num_samples=1."
+            )
 
     def resolved(self, translator: Translator) -> Options:
-        """A copy in which device and target stand for what they mean here, and with this model."""
+        """A copy in which device, target and style stand for what they mean here, and with this model.
+
+        Raises:
+            ConfigError: a style for a model that takes none, or no file of that name.
+            StorageError: storage can't be reached.
+        """
         usual = None if translator.method.generates else translator.targets[0]
-        return dataclasses.replace(self, device=self.resolved_device(), target=self.target or usual)
+        style = self.style_from
+        if style and not translator.takes_style:
+            raise ConfigError(f"{translator.card.method} takes no style from an image: leave style_from out.")
+        if isinstance(style, str):
+            style = read_style(absolute(style))
+        return dataclasses.replace(
+            self, device=self.resolved_device(), target=self.target or usual, style_from=style or None
+        )
 
     def resolved_device(self) -> Literal["cpu", "cuda"]:
         """The device that `auto` stands for here."""
@@ -112,7 +134,7 @@ class Job:
     Attributes:
         model: the model.
         inputs: what is translated.
-        options: device and target resolved.
+        options: device, target and style resolved.
         out: the folder that job folders go into.
         max_errors: bad inputs that are put up with; no part of the digest.
     """
@@ -145,6 +167,20 @@ class Job:
             return None
         return (self.source.height, self.source.width) if self.options.size == "trained" else self.options.size
 
+    @property
+    def style(self) -> Tensor | None:
+        """The image whose style all outputs take, (C, H, W) float in [-1, 1].
+
+        Raises:
+            SampleError: the file is no such image.
+        """
+        style = self.options.style_from
+        if style is None:
+            return None
+        assert isinstance(style, Style), "options are resolved"
+        own = self.options.size == "trained"
+        return style.image(self.target, (self.target.height, self.target.width) if own else self.size)
+
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of everything that decides the output, as 64 hexadecimal digits."""
@@ -172,13 +208,14 @@ class Job:
 
     def describe(self) -> dict[str, Any]:
         """What `job.json` says: the digest's ingredients, and where they came from."""
-        found = self.model
+        found, style = self.model, self.options.style_from
         lineage = {"uri": found.uri, "name": found.name, "version": found.version, "run_id": found.run_id}
         return {
             "digest": self.digest,
             **self._decisive(),
             "model": lineage | {"lineage": dict(found.card.lineage)},
             "dataset_url": self.inputs.url,
+            **({"style_url": style.url} if isinstance(style, Style) else {}),
             "items": len(self.inputs.items),
         }
 
@@ -190,8 +227,17 @@ class Job:
             "dataset_digest": self.inputs.digest,
             "domain": self.inputs.domain,
             "splits": self.inputs.splits,
-            "options": dataclasses.asdict(self.options) | {"size": list(self.size) if self.size else "stored"},
+            "options": self._decisive_options(),
             "versions": _versions(),
+        }
+
+    def _decisive_options(self) -> dict[str, Any]:
+        """A style counts as its file's content; without one the digest is what it was before there were styles."""
+        options, style = dict(vars(self.options)), self.options.style_from
+        del options["style_from"]
+        return options | {
+            "size": list(self.size) if self.size else "stored",
+            **({"style_sha256": style.sha256} if isinstance(style, Style) else {}),
         }
 
 
@@ -216,6 +262,7 @@ def make_job(
     Raises:
         ConfigError: model, data and options don't fit each other.
         DataError: there is nothing to translate.
+        SampleError: the style's file is no image.
         StorageError: storage can't be reached.
     """
     if max_errors < 0:
@@ -250,7 +297,7 @@ def _try_out(translator: Translator, job: Job) -> None:
     height, width = job.size or (job.source.height, job.source.width)
     blank = torch.zeros(1, job.source.channels, height, width)
     codes = translator.draw_codes(torch.arange(1), job.options.num_samples, job.options.seed)
-    translator.translate(blank, codes[:, :1], target=job.options.target)
+    translator.translate(blank, codes[:, :1], target=job.options.target, style_from=job.style)
 
 
 def pin_model(uri: str) -> tuple[Model, Translator]:

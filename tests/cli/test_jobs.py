@@ -14,6 +14,7 @@ from i2idist.cli.verbs import Client
 from i2idist.experiment import read_experiment
 
 SECRET = "hunter2"
+EDGES = "generated:edges?size=16&train=8&val=0&test=0"
 
 
 @pytest.fixture
@@ -29,11 +30,11 @@ def cluster(monkeypatch):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A recipe, and a run of it that is finished. Nothing here makes another."""
+    """A recipe, a run of it that is finished, and its model. Nothing here makes another."""
     folder = tmp_path_factory.mktemp("client")
     raw = {
         "method": {"name": "pix2pix", "width": 4, "discriminator_width": 4, "discriminator_layers": 2, "depth": 3},
-        "data": {"url": "generated:edges?size=16&train=8&val=0&test=0", "cache_dir": str(folder / "cache")},
+        "data": {"url": EDGES, "cache_dir": str(folder / "cache")},
         "train": {"total_images": 4, "batch_size": 4},
         "resources": {"launcher": "local", "threads_per_worker": 1},
         "tracking": {"offline": True},
@@ -42,6 +43,7 @@ def folder(tmp_path_factory):
     (folder / "classes" / "red").mkdir(parents=True)
     (folder / "classes" / "red" / "1.png").touch()
     launch.train(str(folder / "tiny.yaml"), run="old", root=str(folder / "runs"))
+    launch.export("old", str(folder / "model"), root=str(folder / "runs"))
     return folder
 
 
@@ -82,6 +84,8 @@ ALIKE = [
     (["resume", "old", "method.lambda_l1=3"], 5, "another experiment"),
     (["translate", "absent", "generated:edges", "out"], None, "absent"),
     (["translate", "m", "generated:edges", "out", "--size", "big"], 2, "--size is 'big'"),
+    (["translate", "m", "d", "out", "--num-samples", "2", "--style-from", "x.png"], 2, "num_samples is 2, but with"),
+    (["translate", "model", EDGES, "out", "--style-from", "x.png"], 2, "pix2pix takes no style from an image"),
     (["translate", "m", "d", "out", "--launcher", "local", "--workers", "2"], 2, "1 for launcher=local"),
     (["evaluate", "absent", "generated:edges", "--protocol", "accuracy"], None, "absent"),
     (["evaluate", "m", "generated:edges", "--protocol", "acuracy"], 2, "Did you mean 'accuracy'?"),

@@ -67,3 +67,31 @@ def close(terms: Mapping[str, Tensor], **want: list[float]) -> None:
     assert list(terms) == list(want)
     for name, values in want.items():
         torch.testing.assert_close(terms[name], torch.tensor(values, dtype=torch.float64), rtol=1e-12, atol=1e-12)
+
+
+def check_shared_work(method: Method, batch: Batch, straightforward: Mapping[str, Callable[[Step], Tensor]]) -> None:
+    """Each update's total and gradients are those of the form that makes all anew; players step in between.
+
+    Args:
+        method: in float64.
+        batch: of its kind.
+        straightforward: by player, the weighted sum of its update's terms, (N,); it names the update whose draws it
+            repeats by `step.begin`.
+    """
+    ours, theirs, weights = step_of(batch, seed=5), step_of(batch, seed=5), method.weights()
+    for update in method.stages()[0].updates:
+        assert callable(update.backward)
+        ours.begin(update.player)
+        terms = update.backward(ours)
+        found = sum(weights.get(name, 1.0) * value for name, value in terms.items()).mean()
+        wanted = straightforward[update.player](theirs).mean()
+        torch.testing.assert_close(found, wanted, rtol=1e-10, atol=0)
+        networks = next(player.networks for player in method.players() if player.name == update.player)
+        parameters = list({p: None for name in networks for p in getattr(method, name).parameters()})
+        mine, others = (torch.autograd.grad(loss, parameters, retain_graph=True) for loss in (found, wanted))
+        largest = max(float(g.abs().max()) for g in others)
+        assert largest > 0
+        assert all(float((a - b).abs().max()) <= 1e-10 * largest for a, b in zip(mine, others, strict=True))
+        with torch.no_grad():
+            for parameter in parameters:
+                parameter.mul_(0.9)

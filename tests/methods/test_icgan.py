@@ -10,7 +10,7 @@ from i2idist.train.comm import Comm
 from i2idist.train.settings import Training
 from i2idist.train.trainer import Trainer
 from tests.methods.labelled import CLASSES, images, labelled, labelled_domains, make_labelled
-from tests.methods.support import Drawn, Known, close, flat, mean
+from tests.methods.support import Drawn, Known, check_shared_work, close, flat, mean
 
 Z = torch.tensor([[0.5, 0.25]], dtype=torch.float64)
 
@@ -43,6 +43,28 @@ def test_terms_by_hand():
     close(terms["discriminator"], real=[sp(-1.2)], generated=[0.5 * sp(1.5)], mismatched=[0.5 * sp(-0.8)])
     close(terms["generator"], gan=[sp(-1.5)])
     close(terms["encoders"], z=[0.25**2 / 2], y=[(0.8**2 + 0.8**2) / 2])
+
+
+def test_shared_work_gives_what_the_straightforward_form_gives():
+    """G makes its images again for its own update, which changes its running averages and no number."""
+    method, x = make_labelled(IcGAN).double(), images().double()
+    y = 2 * nn.functional.one_hot(torch.tensor([0, 1, 2, 0]), 3).double() - 1
+    softplus = nn.functional.softplus
+
+    def generated(step):
+        step.begin("discriminator")
+        return method.G(step.normal("z", method.config.latent_dim), y)
+
+    def discriminator(step):
+        fakes = generated(step).detach()
+        mismatched = 2 * method._mismatched((y + 1) / 2, step) - 1
+        real, fake, wrong = method.D(x, y), method.D(fakes, y), method.D(x, mismatched)
+        return (softplus(-real) + 0.5 * softplus(fake) + 0.5 * softplus(wrong)).flatten()
+
+    def generator(step):
+        return softplus(-method.D(generated(step), y)).flatten()
+
+    check_shared_work(method, labelled(x, [0, 1, 2, 0]), {"discriminator": discriminator, "generator": generator})
 
 
 def test_encoders_learn_on_generated_and_on_real_images():
@@ -116,6 +138,21 @@ def test_attributes_train_and_translate():
     trainer.step(iter([labelled(images(), y)]))
     assert all(math.isfinite(value) for value in trainer.logged_terms().values())
     assert not torch.allclose(method.translate(images(), target="hat"), method.translate(images(), target="hat+young"))
+
+
+def test_attributes_that_a_target_does_not_name_stay_as_they_are_read():
+    """E_y says that the first image has a hat and no beard, the second the reverse; both become young."""
+    faces = ("beard", "hat", "young")
+    method = make_labelled(IcGAN, faces, attributes=faces, latent_dim=2).eval()
+    method.E_z = Known(lambda w, x: w * torch.zeros(2, 2))
+    method.E_y = Known(lambda w, x: w * torch.tensor([[-0.2, 0.7, -0.9], [0.1, -1.3, 0.4]]))
+    method.G = Known(lambda w, z, y: w * torch.zeros(2, 1, 16, 16))
+    x = images(2)
+    method.translate(x, target="young")
+    assert method.G.calls[0][1].tolist() == [[-1, 1, 1], [1, -1, 1]]
+    assert torch.equal(method.E_y.calls[0][0], x)
+    assert method.translator_networks() == ("G", "E_z", "E_y")
+    assert make_labelled(IcGAN).translator_networks() == ("G", "E_z")
 
 
 def test_translation_encodes_and_generates_with_other_labels():

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from i2idist.errors import ConfigError, SizeError
+from i2idist.methods.labels import shuffled
 from i2idist.methods.sdit import SDIT
 from i2idist.methods.sdit.networks import ConditionalBlock
 from i2idist.nn.labelled import Judgement
@@ -12,7 +13,7 @@ from i2idist.train.comm import Comm
 from i2idist.train.settings import Training
 from i2idist.train.trainer import Trainer
 from tests.methods.labelled import CLASSES, images, labelled, labelled_domains, make_labelled
-from tests.methods.support import Drawn, Known, close, flat, mean
+from tests.methods.support import Drawn, Known, check_shared_work, close, flat, mean
 
 Z = torch.tensor([[0.25, 0.75]], dtype=torch.float64)
 
@@ -88,6 +89,50 @@ def test_the_cycle_goes_back_to_the_source_with_the_same_code():
     assert torch.equal(method.E.calls[1][0], step.shared.y)
 
 
+def straightforward(method, x, source):
+    """Both updates' weighted terms, each making the code's effect, the targets and the translations for itself."""
+    weights, log = method.weights(), method.config.gan == "log"
+    softplus, cross_entropy = nn.functional.softplus, nn.functional.cross_entropy
+
+    def translations(step):
+        step.begin("discriminator")
+        z, target = step.normal("z", method.code_dim), shuffled(source, step)
+        return z, target, method.G(method.E(x, target), method.M(z))
+
+    def each(values):
+        return values.flatten(1).mean(1)
+
+    def discriminator(step):
+        z, _, y = translations(step)
+        real, fake = method.D(x), method.D(y.detach())
+        gan = softplus(-real.real) + softplus(fake.real) if log else fake.real - real.real
+        total = weights["gan"] * each(gan) + cross_entropy(real.labels, source, reduction="none")
+        total = total + weights["lat"] * each((fake.code - z).abs())
+        if log:
+            return total
+        epsilon = step.uniform("epsilon", 1, 1, 1)
+        points = (epsilon * x + (1 - epsilon) * y.detach()).requires_grad_()
+        (slope,) = torch.autograd.grad(method.D(points).real.sum(), points, create_graph=True)
+        return total + weights["gp"] * (slope.flatten(1).norm(dim=1) - 1).square()
+
+    def generator(step):
+        z, target, y = translations(step)
+        fake = method.D(y)
+        again = method.G(method.E(y, source), method.M(z))
+        total = weights["gan"] * each(softplus(-fake.real) if log else -fake.real)
+        total = total + cross_entropy(fake.labels, target, reduction="none")
+        return total + weights["rec"] * each((again - x).abs()) + weights["lat"] * each((fake.code - z).abs())
+
+    return {"discriminator": discriminator, "generator": generator}
+
+
+@pytest.mark.parametrize("config", [{}, {"gan": "wgan_gp", "attention": False}], ids=["log", "wgan_gp"])
+def test_shared_work_gives_what_the_straightforward_form_gives(config):
+    method, x, y = make_labelled(SDIT, **config).double(), images().double(), [0, 1, 2, 0]
+    source = nn.functional.one_hot(torch.tensor(y), 3).double()
+    check_shared_work(method, labelled(x, y), straightforward(method, x, source))
+
+
 def test_without_a_weight_the_code_is_not_rebuilt():
     method = make_labelled(SDIT, lambda_lat=0.0)
     assert method.D.code is None and method.code_dim == 3
@@ -104,8 +149,11 @@ def test_both_published_weightings():
     assert weights(weighting="author", lambda_rec=3.0) == {**weights(), "lat": 800.0, "rec": 3.0}
 
 
-def test_networks_are_as_large_as_published():
-    """M has 256 and 4096 units; D 44.91M with five attributes at 128x128. E, T^c, T^a: 6 blocks of two 3x3 of 256."""
+def test_networks_are_the_thesiss_and_the_discriminator_as_large_as_published():
+    """M has 256 and 4096 units; E, T^c, T^a 6 blocks of two 3x3 of 256: 23.65M, where the public code's have 19.68M.
+
+    D has its 44.91M, with five attributes at 128x128.
+    """
     names = ("bangs", "blond", "brown", "young", "male")
     with torch.device("meta"):
         method = SDIT(SDIT.Config(attributes=names), labelled_domains(names, 3, (128, 128)))
@@ -128,6 +176,7 @@ def test_networks_are_as_large_as_published():
         "G": content + attention + up,
         "M": 8 * 256 + 256 + 256 * 4096 + 4096,
     }
+    assert counts["E"] + counts["G"] + counts["M"] == 23_651_777
     encoder = [(64, 128, 128), (128, 64, 64), (256, 32, 32), *[(256, 32, 32)] * 12]
     trunk = [(64 * 2**level, 64 >> level, 64 >> level) for level in range(6)]
     assert shapes == [*encoder, (128, 64, 64), (64, 128, 128), (3, 128, 128), *trunk, (8, 2, 2), (1, 2, 2), (5, 1, 1)]

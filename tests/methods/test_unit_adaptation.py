@@ -2,13 +2,14 @@ import math
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy, softplus
 
 from i2idist.data.batches import SourceLabelled
 from i2idist.errors import ConfigError, SizeError
 from i2idist.method import Domain, Domains
 from i2idist.methods.unit_adaptation import UNITAdaptation
 from i2idist.train.trainer import _parameters
-from tests.methods.support import Drawn, Known, close, flat, mean
+from tests.methods.support import Drawn, Known, check_shared_work, close, flat, mean
 from tests.methods.test_unit import sp
 
 
@@ -52,6 +53,54 @@ def test_discriminator_terms_by_hand():
         **{"class": [math.log(1 + math.exp(0.1 - 0.2))]},
         feature=[1.5 * (1.3 - (-0.3 - 1)) + 1.5 * (1.4 - (-0.4 - 1))],
     )
+
+
+def straightforward(method, x_1, x_2, y_1):
+    """Both updates' weighted terms, each image made where it is needed and judged by itself."""
+    weights = method.weights()
+
+    def encodings(step):
+        mu_1, mu_2 = method.E_H(method.E_L1(x_1)), method.E_H(method.E_L2(x_2))
+        step.begin("discriminators")
+        z_1, z_2 = (mu + step.normal(name, *mu.shape[1:]) for mu, name in ((mu_1, "eta_1"), (mu_2, "eta_2")))
+        return mu_1, mu_2, z_1, z_2
+
+    def generate(z, domain):
+        return (method.G_L1 if domain == 1 else method.G_L2)(method.G_H(z))
+
+    def logit(network, x):
+        return method.D_real(network.features(x)).flatten()
+
+    def distance(one, other):
+        return (one - other).flatten(1).abs().mean(1)
+
+    def discriminators(step):
+        D_1, D_2 = method.D_1, method.D_2
+        _, _, z_1, z_2 = encodings(step)
+        x_11, x_12, x_22, x_21 = (generate(z, n).detach() for z, n in ((z_1, 1), (z_1, 2), (z_2, 2), (z_2, 1)))
+        gan = softplus(-logit(D_1, x_1)) + softplus(logit(D_1, x_21))
+        gan = gan + softplus(-logit(D_2, x_2)) + softplus(logit(D_2, x_12))
+        total = weights["gan"] * gan
+        total = total + weights["class"] * cross_entropy(method.C(D_1.features(x_1)), y_1, reduction="none")
+        pairs = distance(D_1.features(x_11), D_2.features(x_12)), distance(D_2.features(x_22), D_1.features(x_21))
+        return total + weights["feature"] * (pairs[0] + pairs[1])
+
+    def generators(step):
+        mu_1, mu_2, z_1, z_2 = encodings(step)
+        gan = softplus(-logit(method.D_1, generate(z_2, 1))) + softplus(-logit(method.D_2, generate(z_1, 2)))
+        kl = 0.5 * (mu_1.square().flatten(1).mean(1) + mu_2.square().flatten(1).mean(1))
+        recon = distance(generate(z_1, 1), x_1) + distance(generate(z_2, 2), x_2)
+        return weights["gan"] * gan + weights["kl"] * kl + weights["recon"] * recon
+
+    return {"discriminators": discriminators, "generators": generators}
+
+
+def test_shared_work_gives_what_the_straightforward_form_gives():
+    method = make(lambda_feature=2.0).double()
+    x_1, x_2 = torch.randn(2, 1, 16, 16).double(), torch.randn(2, 3, 16, 16).double()
+    y_1 = torch.tensor([0, 1])
+    batch = SourceLabelled(positions=torch.arange(2), a=x_1, b=x_2, y=y_1)
+    check_shared_work(method, batch, straightforward(method, x_1, x_2, y_1))
 
 
 def test_weights_and_terms():

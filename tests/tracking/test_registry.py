@@ -1,5 +1,8 @@
 """The registry over MLflow's SQLite store; `test_serving` does the same over a real server."""
 
+import base64
+import inspect
+import io
 import json
 import os
 import re
@@ -8,17 +11,24 @@ import time
 from pathlib import Path
 
 import mlflow
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 import i2idist
+from i2idist.conformance import Case
+from i2idist.data.transforms import to_levels
 from i2idist.errors import ConfigError, SourceError, TrackingError
-from i2idist.model import load
+from i2idist.methods import METHODS
+from i2idist.model import load, save
 from i2idist.tracking import fetch
 from i2idist.tracking.place import client_of, default_tracking, experiment_id, tracking_uri
 from i2idist.tracking.registry import promote, register, resolve
 from tests.cli.test_main import run as command
 from tests.styled import save_tiny
+from tests.test_payload import decoded
 
 X = torch.zeros(1, 1, 16, 16)
 
@@ -138,6 +148,46 @@ def test_mlflow_itself_loads_and_checks_it(models):
     [[text]] = [each["images"] for each in served.predict(example, params={"seed": 1})]
     assert text.startswith("iVBOR")
     assert [param.name for param in served.metadata.signature.params] == ["num_samples", "seed", "target", "style_from"]
+
+
+STYLED = ("bicyclegan", "drit", "msgan_drit", "munit", "munit_pi", "udit")
+"""The methods that take an image's style."""
+
+
+def picture(darkest):
+    """A 16x16 picture in colours: as base64 of a PNG, and (3, 16, 16) in [-1, 1]."""
+    levels = np.random.default_rng(darkest).integers(darkest, darkest + 50, (16, 16, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode(), torch.from_numpy(levels).permute(2, 0, 1) / 127.5 - 1
+
+
+@pytest.mark.parametrize("name", STYLED)
+def test_an_exemplars_style_is_taken_through_the_registered_model(place, client, name):
+    case = Case(name, *next(iter(METHODS[name].tiny().items())))
+    method = case.build()
+    for parameter in method.parameters():  # larger than the initial ones, so that styles show
+        parameter.data.mul_(5)
+    save(str(place / name), method, method_name=name, domains=case.domains)
+    version = register(str(place / name), f"styled-{name}", alias=None)
+    with default_tracking(tracking_uri()):
+        served = mlflow.pyfunc.load_model(f"models:/styled-{name}/{version}")
+    client.delete_registered_model(f"styled-{name}")
+    inputs, outputs = [picture(darkest) for darkest in (0, 100)], []
+    for text, style in (picture(0), picture(200)):
+        rows = pd.DataFrame([{"image": image} for image, _ in inputs])
+        answer = served.predict(rows, params={"style_from": text})
+        got = torch.stack([decoded(one).permute(2, 0, 1).int() for row in answer for one in row["images"]])
+        with torch.no_grad():
+            expected = method.eval().translate(torch.stack([x for _, x in inputs]), style_from=style)
+        assert (got - to_levels(expected).int()).abs().max() <= 1
+        outputs.append(got)
+    assert (outputs[0] - outputs[1]).abs().max() > 2, "what both may be off by together"
+
+
+def test_no_other_method_takes_a_style():
+    takes = [name for name, cls in METHODS.items() if "style_from" in inspect.signature(cls.translate).parameters]
+    assert tuple(sorted(takes)) == STYLED
 
 
 def test_what_is_not_there_is_told_with_what_is(models):

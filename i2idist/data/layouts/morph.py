@@ -3,7 +3,7 @@
 The table has, among others, the columns id_num (the person), race (B, W, H, A or O), gender (M or F), age (years) and
 photo (the image's path). Pictures of race O are left out (thesis, section 5.6.1).
 
-Readings where the thesis is silent: young is below 30 years; splits of `album` are by person, so nobody is in two.
+Readings where the thesis is silent: young is below 30 years; splits are by person, so nobody is in two.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections import Counter
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -44,6 +44,11 @@ class _Face:
     male: bool
     old: bool
     race: str
+
+    @property
+    def kind(self) -> tuple[bool, bool]:
+        """What is counted in UDIT's biased set."""
+        return self.male, self.old
 
     @property
     def attributes(self) -> tuple[float, ...]:
@@ -126,15 +131,30 @@ def by_ethnicity(src: str) -> Source:
 def _biased(src: str, classes: tuple[str, ...], label: Callable[[_Face], int]) -> Source:
     """MORPH as UDIT trains on it: a is young, b old, unpaired.
 
-    Of each side, 200 images of men and 200 of women are `test`, 10,000 and 1,000 others `train` (thesis, Tables 5.1 and
-    5.2), and all that are left `rest`, for classifiers (Table 5.3).
+    Of each side, 200 images of men and 200 of women are `test`, 10,000 and 1,000 `train` (thesis, Tables 5.1 and 5.2);
+    the people who are in neither are `rest`, for classifiers (Table 5.3).
     """
-    taken: Counter[tuple[bool, bool]] = Counter()
-    samples = []
-    for face in sorted(_faces(src), key=lambda face: (_mixed(face.person), str(face.path))):
-        number = taken[face.male, face.old]
-        taken[face.male, face.old] += 1
-        split = "test" if number < _TEST else "train" if number < _TEST + _TRAIN[face.male] else "rest"
-        samples.append(_sample(src, face, split, "b" if face.old else "a", label(face)))
+    samples = [_sample(src, face, split, "b" if face.old else "a", label(face)) for split, face in _parted(_faces(src))]
     samples.sort(key=lambda sample: (sample.split, next(iter(sample.images)), stored_order(sample.key, sample.split)))
     return source("unpaired", ("a", "b"), samples, src, _WANTED, classes)
+
+
+def _parted(faces: Sequence[_Face]) -> Iterator[tuple[str, _Face]]:
+    """Faces and their splits: people go, in random order, where images like one of theirs are lacking.
+
+    Images of theirs that are not lacking there are left out.
+    """
+    kinds = list(itertools.product((True, False), repeat=2))
+    lacking = {
+        "test": dict.fromkeys(kinds, _TEST),
+        "train": {kind: _TRAIN[kind[0]] for kind in kinds},
+        "rest": dict.fromkeys(kinds, len(faces)),
+    }
+    ordered = sorted(faces, key=lambda face: (_mixed(face.person), face.person, str(face.path)))
+    for _, group in itertools.groupby(ordered, key=lambda face: face.person):
+        theirs = list(group)
+        split = next(name for name, left in lacking.items() if any(left[face.kind] for face in theirs))
+        for face in theirs:
+            if lacking[split][face.kind]:
+                lacking[split][face.kind] -= 1
+                yield split, face

@@ -14,9 +14,11 @@ Deviations and readings:
   instance norms. `cin_blocks: 6` makes M 6144 wide.
 - M's last layer starts with biases 1 for gamma, so that training starts at plain instance norm.
 - T^a ends in one 3x3 convolution to one map and a sigmoid.
+- E, G and M have 23.65M parameters at 128x128 with five attributes, by the thesis's 6 blocks of 256 channels in each of
+  E, T^c and T^a; the public code's have 19.68M.
 - D's class branch convolves the whole last map, as the public code's does (D 44.91M); the thesis says 3x3.
 - Eq. 6.1 is the log loss, G's side in its non-saturating form; `gan: wgan_gp` is the public code's, with `critic_steps`
-  5. It trained F_rec through G alone, drew a new z for the cycle, and multiplied the attention on (19.68M for E, G, M).
+  5. It trained F_rec through G alone, drew a new z for the cycle, and multiplied the attention on.
 - The Gaussian initial weights have He's variances, since D has no norm that would make up for others.
 - Target labels are the batch's own in random order; instance norm as in StarGAN.
 """

@@ -1,3 +1,5 @@
+from collections import Counter
+
 import pytest
 
 from i2idist.data.layouts import morph, read_layout
@@ -34,12 +36,17 @@ def test_morph(tmp_path):
     assert found["000003_0F16"] == (0, 0, 0, 0, 0, 1)
 
 
-def test_nobody_is_in_two_splits_of_morph(tmp_path):
-    src = write(tmp_path, [("B", "M", 20)] * 60)
+def by_threes(src, faces):
+    """Writes a release in which three faces in a row are one person's."""
+    write(src, faces)
     table = src / "morph_2008_nonCommercial.csv"
     rows = table.read_text().splitlines(keepends=True)
     table.write_text(rows[0] + "".join(f"{number // 3:06d}{row[6:]}" for number, row in enumerate(rows[1:])))
-    splits = {}
+    return src
+
+
+def test_nobody_is_in_two_splits_of_morph(tmp_path):
+    src, splits = by_threes(tmp_path, [("B", "M", 20)] * 60), {}
     for sample in read_layout(str(src), "morph").samples:
         splits.setdefault(int(sample.key[:6]) // 3, set()).add(sample.split)
     assert all(len(found) == 1 for found in splits.values())
@@ -60,6 +67,24 @@ def test_morph_as_udits_biased_set(tmp_path, monkeypatch):
     manifest = packed(tmp_path / "src", "morph-ethnicity", tmp_path / "e")
     assert manifest.labels == ("african", "european", "hispanic", "asian")
     assert set(labels(tmp_path / "e", manifest, "rest", "b").values()) == {1}
+
+
+def test_nobody_is_in_two_splits_of_udits_biased_set(tmp_path, monkeypatch):
+    """Of people with pictures as young and as old; what test and train don't need of theirs is left out."""
+    monkeypatch.setattr(morph, "_TEST", 4)
+    monkeypatch.setattr(morph, "_TRAIN", {True: 10, False: 4})
+    ages = [(20, 25, 40), (20, 40, 50), (18, 19, 20)]
+    src = by_threes(tmp_path, [("W", "FM"[n % 2], age) for n in range(60) for age in ages[n % 3]])
+    splits, counts = {}, Counter()
+    for sample in read_layout(str(src), "morph-gender").samples:
+        splits.setdefault(int(sample.key[:6]) // 3, set()).add(sample.split)
+        counts[sample.split, *sample.images, sample.label] += 1
+    assert all(len(found) == 1 for found in splits.values())
+    wanted = {("test", domain, label): 4 for domain in "ab" for label in (0, 1)}
+    wanted |= {("train", domain, label): (4, 10)[label] for domain in "ab" for label in (0, 1)}
+    assert {key: count for key, count in counts.items() if key[0] != "rest"} == wanted
+    assert counts["rest", "a", 1] > 0 and counts["rest", "b", 0] > 0
+    assert len(splits) == 60 and counts.total() < 180
 
 
 def test_what_is_wrong_with_a_table_is_named(tmp_path):
