@@ -125,6 +125,17 @@ def test_bsa_starts_from_its_generators_scales():
     assert torch.equal(method.adapter.get_parameter("norm-weight"), source.G.norm.weight)
 
 
+@pytest.mark.parametrize("recipe", ["bsa_ffhq", "bsa_shapes_small"])
+def test_bsa_learns_as_the_public_code_does(recipe):
+    """A fifth of the rate after 3,000, 6,000 and 9,000 of 10,000 steps."""
+    experiment = read_experiment(recipe)
+    (player,) = bsa(lr_fifth_every_images=experiment.method.config.lr_fifth_every_images).players()
+    assert player.optimizer.lr == experiment.method.config.lr == 0.03
+    total = experiment.train.total_images
+    factors = [player.schedule.factor(total * step // 10_000, total) for step in (2990, 3000, 6000, 8990, 9000, 10_000)]
+    assert factors == pytest.approx([1.0, 0.2, 0.04, 0.04, 0.008, 0.008])
+
+
 def test_vae_terms_by_hand():
     """mu = mean(x), log sigma^2 = log 4: z = 0.2 + 2 x 0.1 = 0.4; 256 pixels off by 0.2."""
     method = built(VAE, **SMALL, latent_dim=1)
