@@ -116,7 +116,10 @@ class How:
 def evaluate(
     model_uri: Annotated[
         str,
-        typer.Argument(help="A model's folder, or models:/NAME@ALIAS or models:/NAME/VERSION; several: chained by |."),
+        typer.Argument(
+            help="A model's folder, or models:/NAME@ALIAS or models:/NAME/VERSION; several: chained by |. Or a dataset "
+            "in a generator's place."
+        ),
     ],
     dataset_url: Annotated[str, typer.Argument(help="A packed dataset, generated:NAME, or a folder of images.")],
     how: How,

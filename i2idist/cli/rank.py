@@ -8,24 +8,28 @@ from typing import Annotated, Literal
 import typer
 
 from i2idist.cli.progress import WorkBar
+from i2idist.cli.translate import parse_size
 
 
 def rank_sources(
     dataset_url: Annotated[str, typer.Argument(help="The target: a packed dataset, generated:NAME, or a folder.")],
-    models: Annotated[list[str], typer.Argument(help="Generators: folders of models, or models:/NAME@ALIAS.")],
+    models: Annotated[list[str], typer.Argument(help="Generators, models:/NAME@ALIAS or folders; or datasets.")],
     protocol: Annotated[str, typer.Option(help="The distance, NAME or NAME:NETWORK.")] = "frechet",
     num: Annotated[int | None, typer.Option(min=2, help="Images that each makes. Default: the protocol's.")] = None,
     seed: Annotated[int, typer.Option(help="Of their codes.")] = 0,
     split: Annotated[str | None, typer.Option(help="Of the target. Default: all of it.")] = None,
     domain: Annotated[str | None, typer.Option(help="Of the target. Default: the only one.")] = None,
     target: Annotated[str | None, typer.Option(help="Only real images of this label.")] = None,
+    size: Annotated[
+        str, typer.Option(help="Resize real images to 128, or 128x96; trained: as a source makes them.")
+    ] = ("trained"),
     batch_size: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 64,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each worker.")] = 1,
     launcher: Annotated[Literal["ray", "local"], typer.Option(help="A pool of Ray actors, or this process.")] = "ray",
     workers: Annotated[int | None, typer.Option(min=1, help="Actors. Default: as many as there are cores for.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON object on stdout.")] = False,
 ) -> None:
-    """Rank generators as sources of a transfer to a dataset, roughly: by their distance from it before any training."""
+    """Rank generators, or datasets, as sources of a transfer to a dataset, roughly: by their distance from it."""
     from i2idist.evaluate import choose
     from i2idist.evaluate.rank import NOTE
     from i2idist.evaluate.rank import rank_sources as rank
@@ -33,7 +37,7 @@ def rank_sources(
     from i2idist.translate import Options
 
     choice = choose(protocol, inputs=num, seed=seed)
-    options = Options(target=target, batch_size=batch_size, threads=threads)
+    options = Options(target=target, size=parse_size(size), batch_size=batch_size, threads=threads)
     with WorkBar("ranking") as bar:
         found = rank(
             dataset_url,

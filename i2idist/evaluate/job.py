@@ -76,6 +76,7 @@ class Evaluation:
         among: the inputs' places that protocols choose from, None for all: where translation is to a label, those
             without it, or of a path those with the label that it leads from.
         real_among: likewise of the real images: those with the label.
+        of_images: whether the inputs are real images that stand where a generator's samples do.
     """
 
     job: Job
@@ -86,6 +87,7 @@ class Evaluation:
     label: str | None = None
     among: tuple[int, ...] | None = None
     real_among: tuple[int, ...] | None = None
+    of_images: bool = False
 
     def size_of(self, domain: Domain) -> tuple[int, int]:
         """(height, width) at which a domain's images are looked at."""
@@ -189,12 +191,7 @@ def make_evaluation(
         SourceError: a model, weights or a classifier that isn't there.
         StorageError: storage can't be reached.
     """
-    if not choices:
-        raise ConfigError(f"Name a protocol to evaluate by. Known: {', '.join(PROTOCOLS)}.")
-    if options.size == "stored":
-        raise ConfigError("Protocols compare images of one size: use size=trained, or a height and width.")
-    if options.style_from:
-        raise ConfigError("Protocols measure outputs of codes that are drawn: leave style_from out.")
+    check_asked(choices, options)
     found, translator = pin_model(model_uri)
     url = _resolved(dataset_url)
     if translator.method.generates:
@@ -204,6 +201,20 @@ def make_evaluation(
         return evaluation_of_samples(found, translator.method, choices, options, data, classifier=classifier, say=say)
     job = _job(found, url, options.resolved(translator), split, domain)
     return evaluation_of(job, choices, reference=reference, classifier=classifier, say=say)
+
+
+def check_asked(choices: Sequence[Choice], options: Options) -> None:
+    """Refuse an evaluation by nothing, of images of any size, or in one style.
+
+    Raises:
+        ConfigError: says what to name.
+    """
+    if not choices:
+        raise ConfigError(f"Name a protocol to evaluate by. Known: {', '.join(PROTOCOLS)}.")
+    if options.size == "stored":
+        raise ConfigError("Protocols compare images of one size: use size=trained, or a height and width.")
+    if options.style_from:
+        raise ConfigError("Protocols measure outputs of codes that are drawn: leave style_from out.")
 
 
 def evaluation_of(

@@ -189,8 +189,7 @@ def check_of_samples(choice: Choice, method: Method, data: Inputs, label: str | 
     name = choice.protocol.name
     if not choice.protocol.of_outputs:
         raise ConfigError(f"{name} looks at inputs, and a generator has none: use frechet, fid, accuracy or the like.")
-    if label is not None and label not in data.labels:
-        raise ConfigError(f"{data.url} has no label '{label}'.{nearest(label, data.labels)}")
+    _check_label(data, label)
     if "labels" not in choice.protocol.needs:
         return
     if method.targets and method.targets != data.labels:
@@ -200,6 +199,28 @@ def check_of_samples(choice: Choice, method: Method, data: Inputs, label: str | 
         )
     if not method.targets and label is None:
         raise ConfigError(f"{name} needs to know what samples should be of: name a label of the data by --target.")
+
+
+def check_of_images(choice: Choice, data: Inputs, label: str | None) -> None:
+    """Refuse a protocol that has no value of real images in a generator's place.
+
+    Args:
+        choice: the protocol.
+        data: the real images that they are held against.
+        label: of those; None: of all.
+
+    Raises:
+        ConfigError: it looks at more than images, or the data has no such label.
+    """
+    protocol = choice.protocol
+    if not protocol.of_outputs or protocol.classifier or "labels" in protocol.needs:
+        raise ConfigError(f"{protocol.name} looks at more than two sets of images: use frechet, fid, kid or the like.")
+    _check_label(data, label)
+
+
+def _check_label(data: Inputs, label: str | None) -> None:
+    if label is not None and label not in data.labels:
+        raise ConfigError(f"{data.url} has no label '{label}'.{nearest(label, data.labels)}")
 
 
 def check_counts(choice: Choice, inputs: int, real: int | None) -> None:

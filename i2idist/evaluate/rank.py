@@ -2,6 +2,7 @@
 
 TransferGAN (Wang's thesis, section 2.3.7 and Table 2.5): a rough indicator of suitability, before any training. What
 else counts is how good a source is, and how dense its data; the thesis's Table 2.4 has the outcomes to compare with.
+Datasets that generators would learn from are ranked by their own images (Table A.1), before there is a generator.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from i2idist.evaluate.run import Evaluated, evaluate
 from i2idist.translate.job import Options
 
 NOTE = (
-    "A rough rank: the distance of what a source makes, as it is, from the target's real images. A nearer source need "
+    "A rough rank: the distance of a source's images, as they are, from the target's real images. A nearer source need "
     "not become the better model."
 )
 
@@ -48,7 +49,7 @@ def rank_sources(
 
     Args:
         dataset_url: the target: a packed dataset, `generated:...`, or a folder of images.
-        models: the sources, as `evaluate` takes them.
+        models: the sources, as `evaluate` takes them: generators, or the datasets that such learn from (Table A.1).
         choice: the distance: a protocol of which lower is better.
         options: see `evaluate`.
         how: further arguments of `evaluate`.
@@ -65,7 +66,7 @@ def rank_sources(
     for uri in models:
         beside = found[0][1] if found else None
         one = evaluate(uri, dataset_url, [choice], options, beside=beside, **how)
-        if not one.evaluation.job.inputs.are_codes:
+        if not (one.evaluation.job.inputs.are_codes or one.evaluation.of_images):
             raise ConfigError(f"{uri} translates images: sources of a transfer are generators.")
         found.append((uri, one))
     ranked = [Ranked(uri, one.model.label, one.records[0]) for uri, one in found]

@@ -82,16 +82,18 @@ def conditions(evaluation: Evaluation, choice: Choice) -> dict[str, Any]:
     job, protocol = evaluation.job, choice.protocol
     reals = evaluation.reals if protocol.keep_real else None
     data, among, target = job.inputs, evaluation.among, job.options.target
-    if job.inputs.are_codes:
+    samples_of = "codes" if job.inputs.are_codes else "images" if evaluation.of_images else None
+    if samples_of:
         assert evaluation.reals is not None, "a generator's data"
-        data, among, target = evaluation.reals, evaluation.real_among, evaluation.label
+        data, among = evaluation.reals, evaluation.real_among
+        target = evaluation.label if job.inputs.are_codes else target
     return {
         **of_choice(choice),
         "target": target,
         "size": list(evaluation.size_of(job.source)),
         "target_size": [job.target.channels, *evaluation.size_of(job.target)],
         "dataset": _about(data, among),
-        **({"samples_of": "codes"} if job.inputs.are_codes else {}),
+        **({"samples_of": samples_of} if samples_of else {}),
         "reals": _about(reals, evaluation.real_among) if reals else None,
         "classifier": evaluation.classifiers[protocol.classifier].describe() if protocol.classifier else None,
     }

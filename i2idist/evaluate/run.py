@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+from i2idist.errors import ConfigError
 from i2idist.evaluate.folds import Fold
+from i2idist.evaluate.images import evaluation_of_images, is_dataset
 from i2idist.evaluate.job import Chunk, Evaluation, make_evaluation
 from i2idist.evaluate.protocol import Choice
 from i2idist.evaluate.record import Record, make_record
@@ -71,7 +73,8 @@ def evaluate(
     """Evaluate a model by protocols. The values are the same under any number of workers, to the last bit.
 
     Args:
-        model_uri: a model's folder, or `models:/NAME@ALIAS`, which is resolved once.
+        model_uri: a model's folder, or `models:/NAME@ALIAS`, which is resolved once; or in a generator's place a packed
+            or generated dataset, whose own images are held against those of `dataset_url`.
         dataset_url: a packed dataset, `generated:...`, or a folder of images.
         choices: the protocols, see `choose`.
         options: target, size, batch size, threads and device; samples and seed are the protocols'.
@@ -93,18 +96,23 @@ def evaluate(
         StorageError: storage can't be reached.
     """
     check_workers(launcher, workers)
-    begun = time.monotonic()
-    evaluation = make_evaluation(
-        model_uri,
-        dataset_url,
-        choices,
-        options or Options(),
-        split=split,
-        domain=domain,
-        reference=reference,
-        classifier=classifier,
-        say=say,
-    )
+    begun, options = time.monotonic(), options or Options()
+    if is_dataset(model_uri):
+        if reference or classifier:
+            raise ConfigError("Images are held against the dataset alone: leave --reference and --classifier out.")
+        evaluation = evaluation_of_images(model_uri, dataset_url, choices, options, split=split, domain=domain)
+    else:
+        evaluation = make_evaluation(
+            model_uri,
+            dataset_url,
+            choices,
+            options,
+            split=split,
+            domain=domain,
+            reference=reference,
+            classifier=classifier,
+            say=say,
+        )
     with threads(evaluation.job.options.threads):
         folding = _folded(evaluation, launcher, workers, beside, on_progress, say)
         records = folding.records()

@@ -17,6 +17,7 @@ from i2idist.data.shards import Label
 from i2idist.data.transforms import resize_to_nearest, to_unit
 from i2idist.errors import DataError
 from i2idist.evaluate.classifiers import Pinned, load
+from i2idist.evaluate.images import AsTheyAre
 from i2idist.evaluate.job import Chunk, Evaluation
 from i2idist.evaluate.protocol import Choice, Readers
 from i2idist.evaluate.seen import Attribute, Maps, Reals, Rows, Seen, Tools
@@ -66,7 +67,7 @@ class Evaluator:
         """
         self._evaluation, job = evaluation, evaluation.job
         self._device = job.options.device
-        self._forward = forward or Forward(job)
+        self._forward = forward or (AsTheyAre(job) if evaluation.of_images else Forward(job))
         self._reader = reader_of(job, self._forward.method)
         # Targets that are maps may have other channels than outputs; a reader minds channels in plain folders alone.
         self._target_reader = self._reader_of(evaluation.targets)

@@ -13,6 +13,7 @@ from i2idist.data.batches import Batch, Images, Labelled
 from i2idist.errors import ConfigError, SourceError
 from i2idist.method import Described, Domains, Method, check_size
 from i2idist.methods.checks import check_sources
+from i2idist.methods.classes import Classes
 from i2idist.nn.norm import evaluating
 from i2idist.nn.resnet_gan import Verdict
 
@@ -47,8 +48,13 @@ class GAN(Method):
         check_sources(sources, dict.fromkeys(set(SOURCES) & set(sources or ()), ""))
         method = cls(config, domains)
         for name, state in (sources or {}).items():
-            fill(method.get_submodule(SOURCES[name]), SOURCES[name], state, f"sources.{name}")
+            classes = Classes(method.targets, method.source_labels(name), len(state.get("D.classes.bias", ())))
+            fill(method.get_submodule(SOURCES[name]), SOURCES[name], state, f"sources.{name}", classes)
         return method
+
+    def source_labels(self, name: str) -> tuple[str, ...]:
+        """The labels of the source of that name; none where they aren't known."""
+        return ()
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """G as it is, differentiable: (N, code_dim), labels (N, L) or None -> (N, C, H, W) in [-1, 1]."""
@@ -107,48 +113,35 @@ def built(what: Described) -> GAN:
         return cls(cls.Config(**config), what.domains)
 
 
-def fill(network: nn.Module, prefix: str, state: Mapping[str, Tensor], where: str) -> None:
-    """Copy a pretrained network's state into one that may be conditional where that isn't (section 2.4.1).
-
-    Weights that read an appended label, and an auxiliary classifier, keep their random values; batch norm's scales and
-    shifts are copied to every class.
+def fill(
+    network: nn.Module, prefix: str, state: Mapping[str, Tensor], where: str, classes: Classes | None = None
+) -> None:
+    """Copy a pretrained network's state into one like it.
 
     Args:
         network: to fill.
         prefix: its name in `state`, where each key begins with it and a dot.
         state: of a model.
         where: names the source in messages.
+        classes: those of both, where they may be others; see `Classes.adapted`.
 
     Raises:
         SourceError: the state is of another network.
     """
     own = network.state_dict()
     found = {key.removeprefix(f"{prefix}."): t for key, t in state.items() if key.startswith(f"{prefix}.")}
-    news = {key for key in own if key.startswith("classes.") and key not in found}
-    wrong = sorted((own.keys() - news) ^ found.keys())
-    fitting = {key: _fitted(own[key], found[key]) for key in own.keys() & found.keys()}
-    wrong += sorted(f"{key} {list(found[key].shape)}" for key, tensor in fitting.items() if tensor is None)
+    fitting = classes.adapted(own, found) if classes and found else found
+    wrong = sorted(own.keys() ^ fitting.keys())
+    common = own.keys() & fitting.keys()
+    wrong += sorted(f"{key} {list(found[key].shape)}" for key in common if own[key].shape != fitting[key].shape)
     if wrong or not found:
         raise SourceError(
             f"{where} isn't the network {prefix} that the method's settings describe: {', '.join(wrong[:4])} "
-            f"({len(wrong)} tensors). Give this run the source's image size, width, blocks and code length; what has "
-            "labels starts from what has none or the same."
+            f"({len(wrong)} tensors). Give this run the source's image size, width, blocks and code length."
         )
     with torch.no_grad():
         for key, tensor in fitting.items():
-            assert tensor is not None, "refused above"
             own[key].copy_(tensor)
-
-
-def _fitted(own: Tensor, found: Tensor) -> Tensor | None:
-    """`found` in the shape of `own`; None where it doesn't fit."""
-    if own.shape == found.shape:
-        return found
-    if own.dim() == 2 and found.dim() == 1 and own.shape[1:] == found.shape:  # batch norm of every class
-        return found.expand_as(own)
-    if own.dim() == found.dim() == 2 and len(own) == len(found) and own.shape[1] > found.shape[1]:  # a label's weights
-        return torch.cat([found.to(own), own[:, found.shape[1] :]], dim=1)
-    return None
 
 
 def images_of(batch: Batch) -> Tensor:

@@ -13,6 +13,11 @@ Notation: as in `wgan_gp` and `acgan`.
 Deviations and readings:
 - With classes, G starts from one without (section 2.4.1): weights that read an appended class are random (`concat`),
   batch norm's scales and shifts are copied to every class (`bnorm`). D's classifier is new.
+- From a conditional source the thesis transfers with the target's labels where the source knows them, and without any
+  where it doesn't (section 3.4.2, Table 3.2), and is silent on how. Here weights of a class (batch norm's, and those
+  that read an appended one) come from the source's class of the same name; for a class that it doesn't know, and
+  without labels, they are the mean over its classes. D's classifier is new unless it tells the same classes apart.
+  Where the source's labels aren't known, as of a checkpoint, equally many are taken for the same.
 - Adam starts anew; batch norm's running averages come along.
 """
 
@@ -24,7 +29,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from i2idist.data.batches import Batch, Images
-from i2idist.method import Domains, Player
+from i2idist.method import Described, Domains, Player
 from i2idist.methods.acgan import ACGAN, ACGANConfig
 from i2idist.methods.checks import check_at_least
 from i2idist.methods.wgan_gp import WGANGP
@@ -39,12 +44,14 @@ class TransferGANConfig(ACGANConfig):
         condition: how classes enter G: not at all (`none`), `concat` or `bnorm` [2.4.1].
         small_lr: the learning rate for small targets, in place of `lr` [2.3.3].
         small_target: a target of so many images is small [2.3.3].
+        source_labels: the labels of each source; filled in from the recipe's `sources` when a run is created.
     """
 
     condition: Condition = "none"
     conditions: ClassVar[tuple[str, ...]] = ("none", *ACGANConfig.conditions)
     small_lr: float = 1e-5
     small_target: int = 1000
+    source_labels: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse settings that can't work.
@@ -79,6 +86,16 @@ class TransferGAN(ACGAN):
             WGANGP.make_networks(self, domains)
         else:
             super().make_networks(domains)
+
+    @classmethod
+    def with_sources(cls, config: TransferGANConfig, models: Mapping[str, Described]) -> TransferGANConfig:
+        """The config with the labels of the sources."""
+        labels = {name: what.domains.labels for name, what in models.items() if what.domains.labels}
+        return dataclasses.replace(config, source_labels=labels) if labels else config
+
+    def source_labels(self, name: str) -> tuple[str, ...]:
+        """The labels of the source of that name; none where they aren't known."""
+        return tuple(self.config.source_labels.get(name, ()))
 
     @classmethod
     def tiny(cls) -> Mapping[str, TransferGANConfig]:

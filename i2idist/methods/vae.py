@@ -38,6 +38,7 @@ class VAEConfig:
         latent_dim: length of z.
         blocks: residual blocks in G and in E; 4 for 64x64.
         width: channels of G's last and E's first block.
+        most: so many times `width` channels in G at most: 8 as in WGAN-GP, 16 as in SNGAN. E has 8.
         lr: learning rate.
         betas: Adam's decay rates.
         ema: whether a moving average of E and G is kept for sampling.
@@ -47,6 +48,7 @@ class VAEConfig:
     latent_dim: int = 128
     blocks: int = 4
     width: int = 64
+    most: int = 8
     lr: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
     ema: bool = False
@@ -58,7 +60,7 @@ class VAEConfig:
             ConfigError: names the setting.
         """
         check_at_least(0, lambda_kl=self.lambda_kl)
-        check_at_least(1, latent_dim=self.latent_dim, blocks=self.blocks, width=self.width)
+        check_at_least(1, latent_dim=self.latent_dim, blocks=self.blocks, width=self.width, most=self.most)
 
 
 class VAE(GAN):
@@ -80,7 +82,7 @@ class VAE(GAN):
         self.code_dim, self.size_multiple = config.latent_dim, 2**config.blocks
         size, channels = self.check_size(domains, "This VAE"), domains.a.channels
         shape: dict[str, Any] = {"width": config.width, "blocks": config.blocks}
-        self.G = Generator(config.latent_dim, channels, size, most=8, **shape)
+        self.G = Generator(config.latent_dim, channels, size, most=config.most, **shape)
         self.E = ResidualEncoder(channels, size, 2 * config.latent_dim, **shape)
 
     @classmethod

@@ -108,7 +108,7 @@ def _routes(trainer: Trainer, batch: Multimodal) -> Image:
         ]
     (first,) = sources[targets[0]]
     outputs = torch.stack([_shown(y, goal) for y in (*made, images[goal.name])], dim=1)
-    columns = ["+".join(domain.name[:5] for domain in parts) for parts in sources.values()]
+    columns = ["+".join(domain.name[:6] for domain in parts) for parts in sources.values()]
     title = f"{trainer.images:,} images: {first.name}, and {goal.name} made of"
     return sheet(_shown(images[first.name], first), outputs, title=title, columns=[*columns, "truth"])
 

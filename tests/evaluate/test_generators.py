@@ -160,6 +160,54 @@ def test_sources_are_ranked_by_their_distance(data, tmp_path):
         rank_sources(data, [near], choose("mean-variance"), launcher="local")
 
 
+def real(*places):
+    """(N, 3, 16, 16) in [-1, 1]."""
+    return torch.stack([torch.from_numpy(picture(n)).permute(2, 0, 1) / 127.5 - 1 for n in places])
+
+
+@pytest.fixture(scope="module")
+def upright(tmp_path_factory):
+    """Upright stripes, without labels: the URL of a dataset."""
+    samples = [Sample(f"u{n}", "train", {"image": picture(2 * n + 1000)}, None) for n in range(40)]
+    return packed(tmp_path_factory.mktemp("data") / "upright", samples, "images")
+
+
+def test_a_dataset_may_stand_where_a_generator_does(data, upright):
+    (frechet, kmmd), found = run(upright, data, "frechet", "kmmd", inputs=None)
+    network = networks.network(networks.DEFAULT)
+    with torch.no_grad():
+        moments = [Moments.of(network.features(real(*of))) for of in (range(1000, 1080, 2), range(104))]
+    assert frechet.value == pytest.approx(frechet_distance(*moments), rel=1e-4)
+    assert dict(frechet.counts) == {"inputs": 40, "outputs": 40, "reals": 104} == dict(kmmd.counts)
+    record = found.records[0]
+    assert record.name.startswith("frechet/stlpips-alex/tones-all/") and record.conditions["samples_of"] == "images"
+    assert record.model["weights_sha256"] == load_manifest(upright).digest
+    (few,), _ = run(upright, data, "kmmd", inputs=30, target="upright", size=(8, 8))
+    assert dict(few.counts) == {"inputs": 30, "outputs": 30, "reals": 52}
+
+
+def test_what_real_images_have_no_value_of_is_refused(data, upright):
+    for name in ("accuracy", "diversity-segan"):
+        with pytest.raises(ConfigError, match=f"{name} looks at more than two sets of images"):
+            run(upright, data, name)
+    with pytest.raises(ConfigError, match="no label 'downright'"):
+        run(upright, data, "frechet", target="downright")
+    with pytest.raises(ConfigError, match="compare images of one size"):
+        run(upright, data, "frechet", size="stored")
+    with pytest.raises(ConfigError, match="leave --reference"):
+        evaluate(upright, data, [choose("frechet")], reference=data, launcher="local")
+
+
+def test_datasets_are_ranked_as_sources(data, upright, tmp_path):
+    other = [Sample(f"c{n}", "train", {"image": 255 - picture(2 * n)}, None) for n in range(40)]
+    far = packed(tmp_path / "far", other, "images")
+    made = saved(tmp_path / "crossed", data, patterns=(2,))
+    found = rank_sources(
+        data, [made, far, upright], choose("frechet", inputs=20), Options(target="upright"), launcher="local"
+    )
+    assert found[0].uri == upright and {one.uri for one in found[1:]} == {far, made}
+
+
 def test_generators_are_compared_in_a_picture_without_inputs(tones, data, tmp_path):
     other = saved(tmp_path / "other", data, patterns=(2,))
     found = compare([tones, other], data, [choose("frechet", inputs=20)], launcher="local", grid=(2, 2))

@@ -11,6 +11,7 @@ from i2idist.errors import ConfigError, SizeError, SourceError
 from i2idist.method import Described, Domain, Domains
 from i2idist.methods import ACGAN, METHODS, SNGAN, WGANGP, Pix2Pix, TransferGAN
 from i2idist.methods.gan import built
+from i2idist.nn.norm import evaluating
 from i2idist.nn.resnet_gan import Verdict
 from tests.methods.support import Known, close, flat, mean, step_of
 
@@ -155,6 +156,97 @@ def test_what_has_classes_starts_from_the_same_classes():
     source = make(ACGAN, seed=1)
     target = make(TransferGAN, condition="bnorm", sources=dict.fromkeys(("generator", "discriminator"), state(source)))
     assert all(torch.equal(tensor, state(source)[name]) for name, tensor in state(target).items())
+
+
+THEIRS = ("red", "green", "blue")
+
+
+def conditional(condition, labels=THEIRS):
+    """A GAN of classes that differ in all that belongs to them."""
+    source = make(ACGAN, seed=1, where=domains(labels=labels), condition=condition)
+    with torch.no_grad():
+        for name, parameter in source.named_parameters():
+            if "norm" in name:
+                parameter.add_(torch.randn(parameter.shape) / 4)
+    return source
+
+
+def transferred(source, labels, condition, knows=True):
+    """What TransferGAN makes of a source, which tells its labels where it `knows` them."""
+    sources = dict.fromkeys(("generator", "discriminator"), state(source))
+    what = Described(method="acgan", config={}, domains=domains(labels=THEIRS))
+    config = next(iter(TransferGAN.tiny().values()))
+    config = TransferGAN.with_sources(config, dict.fromkeys(sources, what) if knows else {})
+    changes = {**vars(config), "condition": condition}
+    return make(TransferGAN, where=domains(labels=labels), sources=sources, **changes)
+
+
+def classes_of(*places):
+    return torch.eye(len(THEIRS))[list(places)]
+
+
+@pytest.mark.parametrize("condition", ["bnorm", "concat"])
+def test_a_class_comes_from_the_sources_of_the_same_name_and_an_unknown_one_from_all(condition):
+    source, code = conditional(condition), torch.randn(3, 4)
+    target = transferred(source, ("blue", "grey", "red"), condition)
+    with evaluating(source), evaluating(target):
+        made = target.generate(code, torch.eye(3))
+        wanted = source.generate(code, torch.stack([*classes_of(2), torch.full((3,), 1 / 3), *classes_of(0)]))
+        torch.testing.assert_close(made, wanted)
+        assert not torch.allclose(made[1], source.generate(code, classes_of(0, 0, 0))[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("condition", ["bnorm", "concat"])
+@pytest.mark.parametrize("knows", [True, False])
+def test_what_has_no_classes_starts_from_the_mean_of_the_sources(condition, knows):
+    source, code = conditional(condition), torch.randn(3, 4)
+    target = transferred(source, (), "none", knows)
+    assert target.targets == () and target.D.classes is None
+    with evaluating(source):
+        torch.testing.assert_close(target.sample(code), source.generate(code, torch.full((3, 3), 1 / 3)))
+    torch.testing.assert_close(target.judge(torch.ones(1, 1, 16, 16)).real, source.judge(torch.ones(1, 1, 16, 16)).real)
+
+
+def test_classes_of_unknown_names_are_the_same_if_as_many_and_else_the_mean():
+    source, code = conditional("bnorm"), torch.randn(3, 4)
+    same = transferred(source, ("x", "y", "z"), "bnorm", knows=False)
+    fewer = transferred(source, ("red", "y"), "bnorm", knows=False)
+    for place in range(3):
+        label = torch.full((3,), place)
+        torch.testing.assert_close(same.sample(code, label), source.sample(code, label))
+    with evaluating(source):
+        wanted = source.generate(code, torch.full((3, 3), 1 / 3))
+    torch.testing.assert_close(fewer.sample(code, torch.tensor([0, 1, 0])), wanted)
+
+
+def test_a_classifier_comes_along_in_its_order_and_begins_anew_for_other_classes():
+    source, x = conditional("bnorm"), torch.randn(2, 1, 16, 16)
+    theirs = source.judge(x).classes
+    turned = transferred(source, ("blue", "red", "green"), "bnorm")
+    torch.testing.assert_close(turned.judge(x).classes, theirs[:, [2, 0, 1]])
+    for labels in (("blue", "grey", "red"), ("blue", "red"), ("red", "green", "blue", "grey")):
+        fresh = make(TransferGAN, where=domains(labels=labels), condition="bnorm")
+        assert torch.equal(transferred(source, labels, "bnorm").D.classes.weight, fresh.D.classes.weight)
+
+
+def test_classes_may_enter_otherwise_than_in_the_source():
+    code, labels = torch.randn(2, 4), torch.tensor([0, 1])
+    appended = transferred(conditional("concat"), ("blue", "red"), "bnorm")
+    with evaluating(appended):
+        wanted = conditional("concat").eval().generate(code, torch.full((2, 3), 1 / 3))
+    torch.testing.assert_close(appended.sample(code, labels), wanted)
+    source = conditional("bnorm")
+    normed = transferred(source, ("blue", "red"), "concat")
+    fresh = make(TransferGAN, where=domains(labels=("blue", "red")), condition="concat")
+    torch.testing.assert_close(normed.G.norm.weight, source.G.norm.weight.mean(0))
+    assert torch.equal(normed.G.linear.weight[:, :4], source.G.linear.weight)
+    assert torch.equal(normed.G.linear.weight[:, 4:], fresh.G.linear.weight[:, 4:])
+
+
+def test_a_conditional_source_of_another_width_is_refused():
+    wide = state(make(ACGAN, where=domains(labels=THEIRS), condition="concat", width=8))
+    with pytest.raises(SourceError, match=r"sources.generator isn't the network G .*\(\d+ tensors\)"):
+        make(TransferGAN, condition="concat", sources={"generator": wide})
 
 
 def test_small_targets_learn_slowly():

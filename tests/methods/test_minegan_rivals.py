@@ -8,10 +8,12 @@ from torch import nn
 
 from i2idist.data.batches import Images
 from i2idist.errors import ConfigError
+from i2idist.experiment import method_class, read_experiment
 from i2idist.method import Described, Domain, Domains
 from i2idist.methods.bsa import BSA, Adapter, ImageCodes, _nearest
 from i2idist.methods.dgn_am import DGNAM
 from i2idist.methods.ppgn import PPGN
+from i2idist.methods.sngan import SNGAN
 from i2idist.methods.vae import VAE
 from i2idist.methods.wgan_gp import WGANGP
 from i2idist.train.comm import Comm
@@ -123,6 +125,17 @@ def test_bsa_starts_from_its_generators_scales():
     assert torch.equal(method.adapter.get_parameter("norm-weight"), source.G.norm.weight)
 
 
+@pytest.mark.parametrize("recipe", ["bsa_ffhq", "bsa_shapes_small"])
+def test_bsa_learns_as_the_public_code_does(recipe):
+    """A fifth of the rate after 3,000, 6,000 and 9,000 of 10,000 steps."""
+    experiment = read_experiment(recipe)
+    (player,) = bsa(lr_fifth_every_images=experiment.method.config.lr_fifth_every_images).players()
+    assert player.optimizer.lr == experiment.method.config.lr == 0.03
+    total = experiment.train.total_images
+    factors = [player.schedule.factor(total * step // 10_000, total) for step in (2990, 3000, 6000, 8990, 9000, 10_000)]
+    assert factors == pytest.approx([1.0, 0.2, 0.04, 0.04, 0.008, 0.008])
+
+
 def test_vae_terms_by_hand():
     """mu = mean(x), log sigma^2 = log 4: z = 0.2 + 2 x 0.1 = 0.4; 256 pixels off by 0.2."""
     method = built(VAE, **SMALL, latent_dim=1)
@@ -132,14 +145,26 @@ def test_vae_terms_by_hand():
     close(found, likelihood=[256 * 0.2**2 / 2], kl=[0.5 * (0.04 + 4 - math.log(4) - 1)])
 
 
-def test_vaes_decoder_may_start_from_a_generator():
+@pytest.mark.parametrize(("kind", "blocks", "most"), [(WGANGP, 2, 8), (WGANGP, 4, 8), (SNGAN, 4, 8), (SNGAN, 5, 16)])
+def test_vaes_decoder_may_start_from_a_generator(kind, blocks, most):
+    """SNGAN's has 16 times its width at 128x128, the others 8 times."""
     torch.manual_seed(5)
-    source = WGANGP(WGANGP.Config(**WGAN.config), DOMAINS)
-    config = VAE.Config(**SMALL, latent_dim=2)
-    method = VAE.build(config, DOMAINS, {"generator": source.state_dict()})
-    assert torch.equal(method.G.linear.weight, source.G.linear.weight)
-    with pytest.raises(ConfigError, match=r"sources\.discriminator"):
-        VAE.build(config, DOMAINS, {"discriminator": source.state_dict()})
+    domains = Domains((Domain("image", 1, 4 * 2**blocks, 4 * 2**blocks),))
+    settings = {"latent_dim": 2, "blocks": blocks, "width": 1}
+    source = kind(kind.Config(**settings), domains)
+    method = VAE.build(VAE.Config(**settings, most=most), domains, {"generator": source.state_dict()})
+    found = method.G.state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in source.G.state_dict().items())
+
+
+def test_the_vae_of_ffhq_has_the_generator_of_its_source():
+    domains = Domains((Domain("image", 3, 128, 128),), count=25)
+    with torch.device("meta"):
+        theirs, ours = (
+            method_class(e.method)(e.method.config, domains).G.state_dict()
+            for e in map(read_experiment, ("sngan_imagenet", "vae_ffhq"))
+        )
+    assert {n: t.shape for n, t in ours.items()} == {n: t.shape for n, t in theirs.items()}
 
 
 def seeking(cls, **config):
