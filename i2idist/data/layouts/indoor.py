@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePosixPath
 
@@ -29,7 +29,7 @@ import numpy as np
 from i2idist import storage
 from i2idist.data.images import Array, open_picture
 from i2idist.data.layouts.archives import damaged, find
-from i2idist.data.layouts.source import Source, files, origin, source, stored_order, words
+from i2idist.data.layouts.source import Source, files, folder_of, origin, source, stored_order, words
 from i2idist.data.layouts.wire import Span, fields
 from i2idist.data.modalities import NYU_13, VOID, counted_from_one, depth_levels
 from i2idist.data.pack import Sample
@@ -194,7 +194,12 @@ def sun(src: str) -> Source:
                     raise DataError(f"{where}: there is {what} below {src}. Unpack what is missing.")
             samples.append(_scene(src, split, photo, depths[scene], maps[split, number], where))
     samples.sort(key=lambda sample: (sample.split, stored_order(sample.key, sample.split)))
-    return source("multimodal", _DOMAINS, samples, src, _SUN, NYU_13)
+    return replace(source("multimodal", _DOMAINS, samples, src, _SUN, NYU_13), scene=_room)
+
+
+def _room(key: str) -> str:
+    """SUN3D's rooms have folders, `xtion/sun3ddata/PLACE/ROOM/SCENE`; elsewhere `SENSOR/SET` holds scenes of many."""
+    return folder_of(key) if key.count("/") > 2 else key
 
 
 def _label_maps(listed: Sequence[PurePosixPath]) -> dict[tuple[str, int], PurePosixPath]:

@@ -57,8 +57,8 @@ def with_labels(source: Source, labels: Sequence[str]) -> Source:
 def with_pairs(source: Source, others: Sequence[str]) -> Source:
     """The source with training samples cut down to pairs of the first domain and one of `others`, or several.
 
-    The samples of a scene, which are those that differ in the last part of their key, have the same; scenes are spread
-    evenly by a hash of their name. Splits other than `train` stay whole.
+    The samples of a scene (see `Source.scene`) have the same; scenes are spread evenly by a hash of their name. Splits
+    other than `train` stay whole.
 
     Args:
         source: multimodal.
@@ -77,8 +77,7 @@ def with_pairs(source: Source, others: Sequence[str]) -> Source:
     def keep(sample: Sample) -> Sample:
         if sample.split != "train":
             return sample
-        scene = sample.key.rpartition("/")[0] or sample.key
-        mixed = int.from_bytes(hashlib.blake2b(scene.encode(), digest_size=8).digest(), "big")
+        mixed = int.from_bytes(hashlib.blake2b(source.scene(sample.key).encode(), digest_size=8).digest(), "big")
         wanted = (source.domains[0], *parts[mixed % len(parts)])
         return replace(sample, images={name: image for name, image in sample.images.items() if name in wanted})
 

@@ -160,6 +160,29 @@ def test_sun(sun, tmp_path):
     assert labels["kv1/NYUdata/a"][0][:2, 0, 0].tolist() == [VOID, 0]
 
 
+def test_scenes_of_sun_are_spread_over_pairs_whatever_sensor_took_them(sun):
+    """Rooms of SUN3D, whose frames lie together, stay together."""
+    sets = [f"{place}/{n:03d}" for place in ("kv2/kinect2data", "realsense/lg") for n in range(64)]
+    rooms = [f"xtion/sun3ddata/house/room_{room}/{n}" for room in range(16) for n in range(4)]
+    for number, scene in enumerate(sets + rooms, 1):
+        for path in ("image/1.jpg", "depth_bfx/1.png"):
+            save(sun, f"SUNRGBD/{scene}/{path}", np.zeros((2, 2), np.uint8))
+        save(sun, f"train13labels/img13labels-{number:06d}.png", np.zeros((2, 2), np.uint8))
+    lines = "".join(f"SUNRGBD/{scene}/image/1.jpg\n" for scene in sets + rooms)
+    (sun / "sunrgbd_training_images.txt").write_text(lines)
+    kept = {}
+    for sample in read_layout(str(sun), "sun-rgbd", pairs=["depth", "segmentation"]).samples:
+        if sample.split == "train":
+            folder = sample.key.rpartition("/")[0]
+            kept.setdefault(folder, []).append(tuple(sample.images))
+    parts = {("rgb", "depth"), ("rgb", "segmentation")}
+    for folder in ("kv2/kinect2data", "realsense/lg"):
+        assert all(20 <= kept[folder].count(part) <= 44 for part in parts), "three deviations of a fair coin"
+    of_rooms = [set(found) for folder, found in kept.items() if folder.startswith("xtion")]
+    assert len(of_rooms) == 16 and all(len(found) == 1 for found in of_rooms)
+    assert set.union(*of_rooms) == parts
+
+
 def test_sun_whose_label_maps_are_in_another_order_is_refused(sun, tmp_path):
     listed = sun / "sunrgbd_training_images.txt"
     listed.write_text("\n".join(reversed(listed.read_text().split())))
