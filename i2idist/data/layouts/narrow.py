@@ -1,8 +1,9 @@
-"""Parts of a source: some of its classes or attributes, the middle of its images, pairs of its modalities."""
+"""Parts of a source: some classes or attributes, few images, the middle of each, pairs of its modalities."""
 
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -50,8 +51,47 @@ def with_labels(source: Source, labels: Sequence[str]) -> Source:
     chosen = replace(source, labels=tuple(labels), samples=_Changed(source, choose))
     if source.count is None:
         return chosen
-    samples = list(chosen.samples)
-    return replace(chosen, count=len(samples), samples=samples)
+    return _counted(chosen)
+
+
+def _counted(source: Source) -> Source:
+    samples = list(source.samples)
+    return replace(source, count=len(samples), samples=samples)
+
+
+def with_limit(source: Source, limit: int) -> Source:
+    """The source with at most `limit` training samples: of each class where there are classes, of each unpaired domain.
+
+    A hash of keys chooses, whatever the order of files is; what a limit keeps, a larger one keeps too. Splits other
+    than `train` stay whole.
+
+    Raises:
+        ConfigError: `limit` isn't positive.
+    """
+    if limit < 1:
+        raise ConfigError(f"The limit is {limit} images. Use at least 1.")
+    hashes: dict[object, list[int]] = defaultdict(list)
+    for sample in source.samples:
+        if sample.split == "train":
+            hashes[_group(source, sample)].append(_mixed(sample.key))
+    last = {group: sorted(found)[:limit][-1] for group, found in hashes.items()}
+
+    def keep(sample: Sample) -> Sample | None:
+        kept = sample.split != "train" or _mixed(sample.key) <= last[_group(source, sample)]
+        return sample if kept else None
+
+    chosen = replace(source, samples=_Changed(source, keep))
+    return chosen if source.count is None else _counted(chosen)
+
+
+def _group(source: Source, sample: Sample) -> tuple[str, int | None]:
+    """The samples of which there may be so many: a class's, of one domain where data is unpaired."""
+    domain = next(iter(sample.images)) if source.role == "unpaired" else ""
+    return domain, sample.label if isinstance(sample.label, int) else None
+
+
+def _mixed(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
 
 
 def with_pairs(source: Source, others: Sequence[str]) -> Source:
@@ -77,8 +117,7 @@ def with_pairs(source: Source, others: Sequence[str]) -> Source:
     def keep(sample: Sample) -> Sample:
         if sample.split != "train":
             return sample
-        mixed = int.from_bytes(hashlib.blake2b(source.scene(sample.key).encode(), digest_size=8).digest(), "big")
-        wanted = (source.domains[0], *parts[mixed % len(parts)])
+        wanted = (source.domains[0], *parts[_mixed(source.scene(sample.key)) % len(parts)])
         return replace(sample, images={name: image for name, image in sample.images.items() if name in wanted})
 
     return replace(source, samples=_Changed(source, keep))
