@@ -127,6 +127,12 @@ class MMNet(Method):
         wrong = maps & set(self.config.adversarial)
         if wrong:
             raise ConfigError(f"method.adversarial names {', '.join(sorted(wrong))}: label maps have no discriminator.")
+        for name in self.config.holes:
+            if self.domains.named(name).mixes:
+                raise ConfigError(
+                    f"method.holes names {name}, which is resized by mixing pixels: rims of holes would pass for "
+                    f"measurements. Set data.nearest=[{name}]."
+                )
 
     def _check_size(self, height: int, width: int) -> None:
         # Instance norm of residual networks needs more than one pixel, and their kernels a border to reflect.
