@@ -147,6 +147,8 @@ def pack(
                    scenenet_rgbd_*.pb, wnid_to_class.txt
     scenenet-frames
                    the same, ten frames of each trajectory
+    scenenet-ablation
+                   the same, 50 frames of the first 1000 trajectories
     sun-rgbd       SUNRGBD/..., sunrgbd_training_images.txt,
                    train13labels/img13labels-000001.png
     morph          morph_2008_nonCommercial.csv and Album2

@@ -33,6 +33,7 @@ LAYOUTS: dict[str, Callable[[str], Source]] = {
     "freiburg-forest": forest.forest,
     "scenenet": indoor.scenenet,
     "scenenet-frames": indoor.scenenet_frames,
+    "scenenet-ablation": indoor.scenenet_ablation,
     "sun-rgbd": indoor.sun,
     "morph": morph.album,
     "morph-gender": morph.by_gender,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from i2idist.data.images import Array, Picture, open_picture
-from i2idist.data.layouts.source import Source
+from i2idist.data.layouts.source import Source, hash_of
 from i2idist.data.pack import Sample
 from i2idist.errors import ConfigError, SampleError, nearest
 
@@ -73,11 +72,11 @@ def with_limit(source: Source, limit: int) -> Source:
     hashes: dict[object, list[int]] = defaultdict(list)
     for sample in source.samples:
         if sample.split == "train":
-            hashes[_group(source, sample)].append(_mixed(sample.key))
+            hashes[_group(source, sample)].append(hash_of(sample.key))
     last = {group: sorted(found)[:limit][-1] for group, found in hashes.items()}
 
     def keep(sample: Sample) -> Sample | None:
-        kept = sample.split != "train" or _mixed(sample.key) <= last[_group(source, sample)]
+        kept = sample.split != "train" or hash_of(sample.key) <= last[_group(source, sample)]
         return sample if kept else None
 
     chosen = replace(source, samples=_Changed(source, keep))
@@ -88,10 +87,6 @@ def _group(source: Source, sample: Sample) -> tuple[str, int | None]:
     """The samples of which there may be so many: a class's, of one domain where data is unpaired."""
     domain = next(iter(sample.images)) if source.role == "unpaired" else ""
     return domain, sample.label if isinstance(sample.label, int) else None
-
-
-def _mixed(name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
 
 
 def with_pairs(source: Source, others: Sequence[str]) -> Source:
@@ -117,7 +112,7 @@ def with_pairs(source: Source, others: Sequence[str]) -> Source:
     def keep(sample: Sample) -> Sample:
         if sample.split != "train":
             return sample
-        wanted = (source.domains[0], *parts[_mixed(source.scene(sample.key)) % len(parts)])
+        wanted = (source.domains[0], *parts[hash_of(source.scene(sample.key)) % len(parts)])
         return replace(sample, images={name: image for name, image in sample.images.items() if name in wanted})
 
     return replace(source, samples=_Changed(source, keep))

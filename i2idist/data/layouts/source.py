@@ -74,10 +74,14 @@ def words(stem: PurePosixPath) -> str:
     return "/".join(re.sub(r"^-|[^A-Za-z0-9_-]", "_", word) for word in stem.parts)
 
 
-def stored_order(name: object, split: str) -> tuple[str, str]:
+def hash_of(name: str) -> int:
+    """An integer of 64 bits that says where a name stands among others in no order of theirs."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
+
+
+def stored_order(name: object, split: str) -> tuple[int, str]:
     """By what samples of a split are sorted: a hash of the name in training, else the name."""
-    mixed = hashlib.blake2b(str(name).encode(), digest_size=8).hexdigest() if split == "train" else ""
-    return mixed, str(name)
+    return hash_of(str(name)) if split == "train" else 0, str(name)
 
 
 def reader(src: str, path: PurePosixPath) -> Callable[[], bytes]:
