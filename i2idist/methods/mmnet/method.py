@@ -19,6 +19,8 @@ Deviations and readings:
   apart, since nothing of them may reach it. Discriminators step first, on the same translations.
 - An RGB encoder that isn't pretrained has batch norm like all others; frozen, it uses the running statistics. The layer
   before the last of Table A.4 has batch norm and ReLU, as the text says of every layer.
+- Label maps have a channel a class, rooms' 13; unlabelled pixels are zero in all of them, and don't count in the
+  cross-entropy. Tables A.3 and A.4 have 14, whose last one the text doesn't name.
 - RGB passes a tanh; depths aren't bounded in training, and cut to [-1, 1] on translation. Label maps come out as the
   number of the likeliest class, as they went in.
 - Pooling prefers the first of nearly equal values, see `tilted_max_pool`.
