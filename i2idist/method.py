@@ -57,7 +57,8 @@ class Domain:
     """One set of images: its name, channels, and the height and width (pixels) that training sees.
 
     Where images are label maps, they have one channel of 8 bits, whose levels number the `classes`; levels beyond are
-    unlabelled.
+    unlabelled. Where images are `nearest`, resizing takes each pixel of the nearest one, as it does of label maps, so
+    that no values are mixed.
     """
 
     name: str
@@ -65,6 +66,12 @@ class Domain:
     height: int
     width: int
     classes: int | None = None
+    nearest: bool = False
+
+    @property
+    def mixes(self) -> bool:
+        """Whether resizing may mix values of its images."""
+        return self.classes is None and not self.nearest
 
 
 @dataclass(frozen=True)

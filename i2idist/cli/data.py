@@ -95,6 +95,10 @@ def pack(
     labels: Annotated[
         str | None, typer.Option(help="Take only these classes or attributes, in this order: Male,Young.")
     ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Take so many training images, of each class where labelled; others stay whole."),
+    ] = None,
     crop: Annotated[
         int | None, typer.Option(min=1, help="Cut a square of so many pixels out of the middle of every image.")
     ] = None,
@@ -143,6 +147,8 @@ def pack(
                    scenenet_rgbd_*.pb, wnid_to_class.txt
     scenenet-frames
                    the same, ten frames of each trajectory
+    scenenet-ablation
+                   the same, 50 frames of the first 1000 trajectories
     sun-rgbd       SUNRGBD/..., sunrgbd_training_images.txt,
                    train13labels/img13labels-000001.png
     morph          morph_2008_nonCommercial.csv and Album2
@@ -153,7 +159,7 @@ def pack(
     from i2idist.data.layouts import read_layout
     from i2idist.data.pack import pack as run
 
-    source = read_layout(src, layout, labels=label_names(labels), crop=crop, pairs=label_names(pairs))
+    source = read_layout(src, layout, labels=label_names(labels), limit=limit, crop=crop, pairs=label_names(pairs))
     with _bar("packing", source.count) as progress:
         manifest = run(
             source.samples,

@@ -235,7 +235,8 @@ def data_pack(values: Values, client: Client) -> Prepared:
     with client.looking_at(travels["src"], travels["dest"]) as can_look:
         if can_look:
             check_place(travels["dest"])
-            read_layout(travels["src"], values["layout"], labels=label_names(values["labels"]), crop=values["crop"])
+            named = {key: label_names(values[key]) for key in ("labels", "pairs")}
+            read_layout(travels["src"], values["layout"], **named, limit=values["limit"], crop=values["crop"])
     return Prepared(name=minted_name(f"pack-{Path(travels['dest']).name}"), values=travels, root=client.root(None))
 
 

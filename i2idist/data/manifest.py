@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -181,6 +181,7 @@ class Manifest:
         size: tuple[int, int] | None,
         names: Sequence[str] | None = None,
         label_maps: Mapping[str, int] | None = None,
+        to_nearest: Collection[str] = (),
     ) -> Domains:
         """What a method is told when images are read at `size`.
 
@@ -188,6 +189,7 @@ class Manifest:
             size: (height, width) in pixels, None for the stored size.
             names: the domains to read, in order; all of them by default.
             label_maps: the number of classes of each domain whose images are label maps.
+            to_nearest: domains beside these that are resized to the nearest pixel.
 
         Raises:
             ConfigError: `size` is None and a domain's images differ in size, or a name is unknown.
@@ -198,7 +200,8 @@ class Manifest:
             pixels = size or domain.size
             if pixels is None:
                 raise ConfigError(f"Images of {self.name}/{domain.name} differ in size: set data.size, e.g. 256.")
-            images.append(Domain(domain.name, domain.channels, *pixels, (label_maps or {}).get(domain.name)))
+            classes = (label_maps or {}).get(domain.name)
+            images.append(Domain(domain.name, domain.channels, *pixels, classes, domain.name in to_nearest))
         return Domains(tuple(images), self.labels)
 
     def sealed(self) -> Manifest:

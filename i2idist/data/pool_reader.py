@@ -59,14 +59,14 @@ class PoolReader:
         sizes: Sequence[tuple[int, int]],
         bad: BadSamples,
         memory_bytes: int,
-        label_maps: Collection[str] = (),
+        to_nearest: Collection[str] = (),
     ) -> None:
         """Read `domains` at `sizes` (height, width); keep them decoded if all of them fit in `memory_bytes`.
 
-        Those that are `label_maps` are resized to the nearest pixel.
+        Those named in `to_nearest` are resized to the nearest pixel.
         """
         self.source = source
-        self._resize = [resize_to_nearest if domain.name in label_maps else resize for domain in domains]
+        self._resize = [resize_to_nearest if domain.name in to_nearest else resize for domain in domains]
         self._domains, self._sizes, self._bad = tuple(domains), tuple(sizes), bad
         self._length = source.length
         self._known_bad: dict[int, Exception] = {}

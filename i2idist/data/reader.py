@@ -91,7 +91,9 @@ class Reader:
         self._manifest = load_manifest(settings.url)
         self._split = split or settings.split
         self._names = choose_domains(self._manifest, role, settings)
-        self.domains: Domains = self._manifest.domains_for(as_size(settings.size), self._names, settings.label_maps)
+        self.domains: Domains = self._manifest.domains_for(
+            as_size(settings.size), self._names, settings.label_maps, settings.nearest
+        )
         self._sizes = [(domain.height, domain.width) for domain in self.domains.images]
         if role is Multimodal and len(set(self._sizes)) > 1:
             raise ConfigError(f"Modalities of the sizes {self._sizes} don't fit each other: set data.size.")
@@ -203,7 +205,8 @@ class Reader:
         source = PoolSource(settings.url, self._manifest, self._split, domains[0].name, self._cache, having=having)
         bad = BadSamples(settings.on_bad_sample == "skip", settings.max_bad_fraction, self._seed, key)
         sized = [sizes[column] for column in columns]
-        reader = PoolReader(source, domains, sized, bad, settings.memory_bytes, settings.label_maps)
+        to_nearest = {*settings.label_maps, *settings.nearest}
+        reader = PoolReader(source, domains, sized, bad, settings.memory_bytes, to_nearest)
         order = Order(
             source.counts,
             batch_size=self._batch_size,

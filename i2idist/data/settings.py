@@ -24,6 +24,8 @@ class DataSettings:
             multimodal data, those samples are read that have them: pairs have both, two pools need not share any.
         label_maps: the number of classes of each domain whose images are label maps: one channel of 8 bits, whose
             levels number the classes, levels beyond being unlabelled. They are resized to the nearest pixel.
+        nearest: further domains that are resized to the nearest pixel, in training and wherever the model is used:
+            those of which a level is a mark, as 0 is of depths that weren't measured, and mustn't mix with others.
         size: (height, width) in pixels, or one number for both, that training sees; the stored size by default.
         load_size: resize to this before cropping `size` at random; training only.
         flip: mirror images at random; training only.
@@ -47,6 +49,7 @@ class DataSettings:
     split: str = "train"
     domains: tuple[str, ...] | None = None
     label_maps: Mapping[str, int] = field(default_factory=dict)
+    nearest: tuple[str, ...] = ()
     size: tuple[int, int] | int | None = None
     load_size: tuple[int, int] | int | None = None
     flip: bool = False
@@ -120,6 +123,8 @@ def choose_domains(manifest: Manifest, role: type[Batch], settings: DataSettings
         raise ConfigError(f"{settings.url} has no labels, and labelled batches are wanted. Choose another dataset.")
     names = settings.domains or tuple(domain.name for domain in manifest.domains)
     _check_label_maps(manifest, settings)
+    for name in settings.nearest:
+        manifest.domain(name)
     if role is Multimodal:
         _check_modalities(manifest, names)
         return names

@@ -331,13 +331,13 @@ def _together(images: Sequence[Array], where: str) -> Array:
 
 
 def resized(pixels: Array, size: tuple[int, int] | None, domains: Sequence[Domain]) -> Array:
-    """Pixels of `domains` side by side at `size` (height, width), None: their own; label maps by the nearest pixel."""
+    """Pixels of `domains` side by side at `size` (height, width), None: their own; each as its domain is resized."""
     if size is None or pixels.shape[1:] == size:
         return pixels
-    if not any(domain.classes for domain in domains):
+    if all(domain.mixes for domain in domains):
         return resize(pixels, size)
     parts = np.split(pixels, np.cumsum([domain.channels for domain in domains])[:-1])
-    changes = [resize_to_nearest if domain.classes else resize for domain in domains]
+    changes = [resize if domain.mixes else resize_to_nearest for domain in domains]
     return np.concatenate([change(part, size) for change, part in zip(changes, parts, strict=True)])
 
 

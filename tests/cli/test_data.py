@@ -86,6 +86,16 @@ def test_pack_takes_labels_and_the_middle_of_images(run, tmp_path):
     assert "Did you mean 'red'" in err
 
 
+def test_pack_takes_few_images_of_each_label(run, tmp_path):
+    for name in ("train/blue/1", "train/blue/2", "train/blue/3", "train/red/1", "train/red/2", "test/red/1"):
+        path = tmp_path / "src" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(len(name))).save(path)
+    code, out, _ = run("pack", tmp_path / "src", tmp_path / "d", "--layout", "class-folders", "--limit", 2, "--json")
+    assert code == 0
+    assert json.loads(out)["splits"] == {"train": {"image": 4}, "test": {"image": 1}}
+
+
 def test_verify(run, tmp_path):
     url = str(tmp_path / "d")
     shard = make_paired(url, count=9).pool("train", "a").shards[1]

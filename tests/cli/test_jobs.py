@@ -97,6 +97,7 @@ ALIKE = [
     ([*PACK, "absent", "out", "--layout", "trainA-trainB"], 3, "absent"),
     ([*PACK, ".", "out", "--layout", "trainA-trinB"], 2, "Did you mean 'trainA-trainB'?"),
     ([*PACK, "classes", "out", "--layout", "class-folders", "--labels", "rad"], 2, "Did you mean 'red'?"),
+    ([*PACK, "classes", "out", "--layout", "class-folders", "--pairs", "a,b"], 2, "made of multimodal data"),
 ]
 """Commands that can't be run: what they exit with, where that is known here, and something of what they say."""
 

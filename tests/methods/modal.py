@@ -10,8 +10,8 @@ CLASSES = 3
 SMALL = {"pretrained": False, "width": 2, "convs": (1, 2), "discriminator_width": 2, "discriminator_layers": 2}
 
 
-def modalities(size=(16, 16)):
-    rgb, depth = Domain("rgb", 3, *size), Domain("depth", 1, *size)
+def modalities(size=(16, 16), *, holes=False):
+    rgb, depth = Domain("rgb", 3, *size), Domain("depth", 1, *size, nearest=holes)
     return Domains((rgb, depth, Domain("segmentation", 1, *size, classes=CLASSES)))
 
 

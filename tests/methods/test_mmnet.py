@@ -113,12 +113,14 @@ def test_label_maps_have_cross_entropy_over_labelled_pixels():
 
 
 def test_pixels_without_a_measurement_do_not_count():
-    method = make_mmnet(holes=("depth",))
+    method = make_mmnet(domains=modalities(holes=True), holes=("depth",))
     truth = torch.tensor([-1.0, 0.0, -1.0, 0.5]).reshape(1, 1, 2, 2)
     y = torch.tensor([9.0, 0.1, 9.0, 0.5]).reshape(1, 1, 2, 2)
     found = method._error("depth", y, truth)
     torch.testing.assert_close(found, method._distance("depth", y[:, :, :, 1:], truth[:, :, :, 1:]))
     assert make_mmnet()._error("depth", y, truth) > 1
+    with pytest.raises(ConfigError, match=r"Set data\.nearest=\[depth\]"):
+        make_mmnet(holes=("depth",))
 
 
 def test_every_weight_of_every_stage():

@@ -125,7 +125,8 @@ def domains_of_recipe(name):
     names = choose_domains(found, method_class(experiment.method).batch_type(experiment.method.config), experiment.data)
     size = experiment.data.size
     size = (size, size) if isinstance(size, int) else size
-    return replace(found.domains_for(size, names, experiment.data.label_maps), count=25)
+    data = experiment.data
+    return replace(found.domains_for(size, names, data.label_maps, data.nearest), count=25)
 
 
 def described(uri):

@@ -1,6 +1,7 @@
 """Paths of modalities as targets, from the registered model's folder: batch translation, evaluation, requests."""
 
 import base64
+import dataclasses
 import io
 
 import numpy as np
@@ -48,11 +49,19 @@ def rooms(tmp_path_factory):
     return url
 
 
+def lively(**config):
+    """With weights so large that outputs fill their range: those of fresh ones are next to nothing."""
+    method = make_mmnet(**config)
+    with torch.no_grad():
+        for weights in method.parameters():
+            weights *= 20.0 if weights.dim() == 4 else 1.0
+    return method
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    method = make_mmnet(domains=DOMAINS)
     url = str(tmp_path_factory.mktemp("models") / "mm")
-    save(url, method, method_name="mmnet", domains=DOMAINS)
+    save(url, lively(domains=DOMAINS), method_name="mmnet", domains=DOMAINS)
     return url
 
 
@@ -119,7 +128,19 @@ def test_label_maps_of_another_size_are_not_mixed(model, rooms, tmp_path):
     x = inputs(rooms, "labels").repeat_interleave(2, 2).repeat_interleave(2, 3)
     wanted = load(model).translate(x, target="labels->rgb")[:, 0]
     y = opened(done.url, Images).x[: COUNT - 1]
-    assert (y - wanted).abs().max() <= 1 / 255 + 1e-6
+    assert wanted.std() > 0.1 and (y - wanted).abs().max() <= 1 / 255 + 1e-6
+
+
+def test_depths_that_were_resized_to_the_nearest_pixel_in_training_are_so_here(rooms, tmp_path):
+    domains = Domains((dataclasses.replace(DOMAINS.a, nearest=True), *DOMAINS.images[1:]))
+    saved = str(tmp_path / "model")
+    save(saved, lively(domains=domains, holes=("depth",)), method_name="mmnet", domains=domains)
+    doubled = Options(target="depth->rgb", size=(2 * SIDE, 2 * SIDE))
+    done = translate(saved, rooms, str(tmp_path / "out"), doubled, split="test", launcher="local")
+    x = inputs(rooms, "depth").repeat_interleave(2, 2).repeat_interleave(2, 3)
+    y = opened(done.url, Images).x
+    wanted = load(saved).translate(x, target="depth->rgb")[:, 0]
+    assert wanted.std() > 0.1 and (y - wanted).abs().max() <= 1 / 255 + 1e-6
 
 
 def png(pixels):

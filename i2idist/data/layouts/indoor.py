@@ -6,7 +6,8 @@ SceneNet RGB-D (https://robotvault.bitbucket.io/scenenet-rgbd.html; facts from i
 pySceneNetRGBD): `[train|val]/CHUNK/TRAJECTORY/{photo/N.jpg,depth/N.png,instance/N.png}`, N = 0, 25, ..., 7475, and
 `scenenet_rgbd_{val,train_0,...}.pb`. Depth is the length of the ray in millimetres; instances are numbered within a
 trajectory, and the protobuf has each one's WordNet id. The tools' table `wnid_to_class.txt` maps these to the classes:
-put it and the protobufs beside the folders. The published `val` is what papers test on.
+put it and the protobufs beside the folders. The published `val` is what papers test on, so it is `test` here; of 16
+training trajectories one is `val`, by a hash of its path. (Mix-and-match networks had 15,000 and 1,000, unpublished.)
 
 SUN RGB-D (https://rgbd.cs.princeton.edu, and github.com/ankurhanda/sunrgbd-meta-data for lists and labels):
 `SUNRGBD/SENSOR/.../SCENE/{image/*.jpg,depth_bfx/*.png}`; `sunrgbd_training_images.txt`, `sunrgbd_testing_images.txt`, a
@@ -19,8 +20,8 @@ sizes differ. The split is the published one, 5285 and 5050; mix-and-match netwo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePosixPath
 
@@ -29,7 +30,7 @@ import numpy as np
 from i2idist import storage
 from i2idist.data.images import Array, open_picture
 from i2idist.data.layouts.archives import damaged, find
-from i2idist.data.layouts.source import Source, files, origin, source, stored_order, words
+from i2idist.data.layouts.source import Source, files, folder_of, hash_of, origin, source, stored_order, words
 from i2idist.data.layouts.wire import Span, fields
 from i2idist.data.modalities import NYU_13, VOID, counted_from_one, depth_levels
 from i2idist.data.pack import Sample
@@ -38,6 +39,9 @@ from i2idist.errors import DataError
 _DOMAINS = ("rgb", "depth", "segmentation")
 _FRAME_STEP = 25
 _CHOSEN_FRAMES = 30
+_ABLATION_FRAMES = 6
+_ABLATION_VIDEOS = 1000
+_HELD_OUT = 16
 _TABLE = "wnid_to_class.txt"
 _SCENENET = "train/0/1/photo/0.jpg, depth/0.png, instance/0.png, scenenet_rgbd_train_0.pb, wnid_to_class.txt"
 _SUN = "SUNRGBD/..., sunrgbd_training_images.txt, train13labels/img13labels-000001.png"
@@ -49,7 +53,7 @@ Instances = Mapping[int, str]
 
 @dataclass(frozen=True)
 class _Trajectory:
-    """A walk through a room: split, path below it, instances, and the numbers of its frames."""
+    """A walk through a room: published split, path below it, instances, and the numbers of its frames."""
 
     split: str
     path: str
@@ -62,20 +66,7 @@ def scenenet(src: str, *, every: int = 1) -> Source:
 
     The protobufs tell which images there are: the tree, of millions of files, isn't walked.
     """
-    names = storage.list_dir(src)
-    if _TABLE not in names or not any(name.endswith(".pb") for name in names):
-        raise DataError(f"{src} should hold {_TABLE} and scenenet_rgbd_*.pb, beside train and val. Put them there.")
-    table = _wordnet(storage.join(src, _TABLE))
-    samples = [
-        _frame(src, trajectory, frame, table)
-        for name in names
-        if name.endswith(".pb")
-        for trajectory in _trajectories(storage.join(src, name))
-        for frame in trajectory.frames
-        if frame // _FRAME_STEP % every == 0
-    ]
-    samples.sort(key=lambda sample: (sample.split, stored_order(sample.key, sample.split)))
-    return source("multimodal", _DOMAINS, samples, src, _SCENENET, NYU_13)
+    return _chosen(src, [(walk, _part(walk), every) for walk in _published(src)])
 
 
 def scenenet_frames(src: str) -> Source:
@@ -83,14 +74,59 @@ def scenenet_frames(src: str) -> Source:
     return scenenet(src, every=_CHOSEN_FRAMES)
 
 
-def _frame(src: str, trajectory: _Trajectory, frame: int, table: Mapping[str, int]) -> Sample:
+def scenenet_ablation(src: str) -> Source:
+    """SceneNet RGB-D as they are ablated on (thesis, section 4.6.2): 50 frames of each of the first 1000 trajectories.
+
+    Tested is on the first frame of each of "another 1000 videos": reading: the published `val`. There is no `val` here.
+    """
+    walks = _published(src)
+    train = sorted((walk for walk in walks if walk.split == "train"), key=_number)[:_ABLATION_VIDEOS]
+    tested = [replace(walk, frames=walk.frames[:1]) for walk in walks if walk.split == "val"]
+    chosen = [(walk, "train", _ABLATION_FRAMES) for walk in train] + [(walk, "test", 1) for walk in tested]
+    return _chosen(src, chosen)
+
+
+def _published(src: str) -> list[_Trajectory]:
+    names = storage.list_dir(src)
+    if _TABLE not in names or not any(name.endswith(".pb") for name in names):
+        raise DataError(f"{src} should hold {_TABLE} and scenenet_rgbd_*.pb, beside train and val. Put them there.")
+    return [walk for name in names if name.endswith(".pb") for walk in _trajectories(storage.join(src, name))]
+
+
+def _part(walk: _Trajectory) -> str:
+    """The split that a published trajectory is stored in."""
+    if walk.split == "val":
+        return "test"
+    # Not the path's own hash, which spreads trajectories over pairs: what is left of it would be uneven.
+    return "train" if hash_of(f"held out {walk.path}") % _HELD_OUT else "val"
+
+
+def _number(walk: _Trajectory) -> list[tuple[int, str]]:
+    """By what trajectories are sorted: their chunk, then their number."""
+    return [(len(part), part) for part in walk.path.split("/")]
+
+
+def _chosen(src: str, walks: Iterable[tuple[_Trajectory, str, int]]) -> Source:
+    """Of each trajectory one frame of so many, in a split."""
+    table = _wordnet(storage.join(src, _TABLE))
+    samples = [
+        _frame(src, walk, split, frame, table)
+        for walk, split, every in walks
+        for frame in walk.frames
+        if frame // _FRAME_STEP % every == 0
+    ]
+    samples.sort(key=lambda sample: (sample.split, stored_order(sample.key, sample.split)))
+    return source("multimodal", _DOMAINS, samples, src, _SCENENET, NYU_13)
+
+
+def _frame(src: str, trajectory: _Trajectory, split: str, frame: int, table: Mapping[str, int]) -> Sample:
     folder = storage.join(src, trajectory.split, trajectory.path)
     photo, depth, masks = (
         storage.join(folder, place) for place in (f"photo/{frame}.jpg", f"depth/{frame}.png", f"instance/{frame}.png")
     )
     return Sample(
         words(PurePosixPath(trajectory.path) / f"{frame:04d}"),
-        trajectory.split,
+        split,
         {
             "rgb": partial(storage.read_bytes, photo),
             "depth": partial(_millimetres, depth),
@@ -194,7 +230,12 @@ def sun(src: str) -> Source:
                     raise DataError(f"{where}: there is {what} below {src}. Unpack what is missing.")
             samples.append(_scene(src, split, photo, depths[scene], maps[split, number], where))
     samples.sort(key=lambda sample: (sample.split, stored_order(sample.key, sample.split)))
-    return source("multimodal", _DOMAINS, samples, src, _SUN, NYU_13)
+    return replace(source("multimodal", _DOMAINS, samples, src, _SUN, NYU_13), scene=_room)
+
+
+def _room(key: str) -> str:
+    """SUN3D's rooms have folders, `xtion/sun3ddata/PLACE/ROOM/SCENE`; elsewhere `SENSOR/SET` holds scenes of many."""
+    return folder_of(key) if key.count("/") > 2 else key
 
 
 def _label_maps(listed: Sequence[PurePosixPath]) -> dict[tuple[str, int], PurePosixPath]:

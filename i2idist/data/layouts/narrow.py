@@ -1,14 +1,14 @@
-"""Parts of a source: some of its classes or attributes, the middle of its images, pairs of its modalities."""
+"""Parts of a source: some classes or attributes, few images, the middle of each, pairs of its modalities."""
 
 from __future__ import annotations
 
-import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from i2idist.data.images import Array, Picture, open_picture
-from i2idist.data.layouts.source import Source
+from i2idist.data.layouts.source import Source, hash_of
 from i2idist.data.pack import Sample
 from i2idist.errors import ConfigError, SampleError, nearest
 
@@ -50,15 +50,50 @@ def with_labels(source: Source, labels: Sequence[str]) -> Source:
     chosen = replace(source, labels=tuple(labels), samples=_Changed(source, choose))
     if source.count is None:
         return chosen
-    samples = list(chosen.samples)
-    return replace(chosen, count=len(samples), samples=samples)
+    return _counted(chosen)
+
+
+def _counted(source: Source) -> Source:
+    samples = list(source.samples)
+    return replace(source, count=len(samples), samples=samples)
+
+
+def with_limit(source: Source, limit: int) -> Source:
+    """The source with at most `limit` training samples: of each class where there are classes, of each unpaired domain.
+
+    A hash of keys chooses, whatever the order of files is; what a limit keeps, a larger one keeps too. Splits other
+    than `train` stay whole.
+
+    Raises:
+        ConfigError: `limit` isn't positive.
+    """
+    if limit < 1:
+        raise ConfigError(f"The limit is {limit} images. Use at least 1.")
+    hashes: dict[object, list[int]] = defaultdict(list)
+    for sample in source.samples:
+        if sample.split == "train":
+            hashes[_group(source, sample)].append(hash_of(sample.key))
+    last = {group: sorted(found)[:limit][-1] for group, found in hashes.items()}
+
+    def keep(sample: Sample) -> Sample | None:
+        kept = sample.split != "train" or hash_of(sample.key) <= last[_group(source, sample)]
+        return sample if kept else None
+
+    chosen = replace(source, samples=_Changed(source, keep))
+    return chosen if source.count is None else _counted(chosen)
+
+
+def _group(source: Source, sample: Sample) -> tuple[str, int | None]:
+    """The samples of which there may be so many: a class's, of one domain where data is unpaired."""
+    domain = next(iter(sample.images)) if source.role == "unpaired" else ""
+    return domain, sample.label if isinstance(sample.label, int) else None
 
 
 def with_pairs(source: Source, others: Sequence[str]) -> Source:
     """The source with training samples cut down to pairs of the first domain and one of `others`, or several.
 
-    The samples of a scene, which are those that differ in the last part of their key, have the same; scenes are spread
-    evenly by a hash of their name. Splits other than `train` stay whole.
+    The samples of a scene (see `Source.scene`) have the same; scenes are spread evenly by a hash of their name. Splits
+    other than `train` stay whole.
 
     Args:
         source: multimodal.
@@ -77,9 +112,7 @@ def with_pairs(source: Source, others: Sequence[str]) -> Source:
     def keep(sample: Sample) -> Sample:
         if sample.split != "train":
             return sample
-        scene = sample.key.rpartition("/")[0] or sample.key
-        mixed = int.from_bytes(hashlib.blake2b(scene.encode(), digest_size=8).digest(), "big")
-        wanted = (source.domains[0], *parts[mixed % len(parts)])
+        wanted = (source.domains[0], *parts[hash_of(source.scene(sample.key)) % len(parts)])
         return replace(sample, images={name: image for name, image in sample.images.items() if name in wanted})
 
     return replace(source, samples=_Changed(source, keep))

@@ -23,6 +23,11 @@ EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm",
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
+def folder_of(key: str) -> str:
+    """The scene of a key in most layouts: all of it but the last part, or itself where it has one part."""
+    return key.rpartition("/")[0] or key
+
+
 @dataclass(frozen=True)
 class Source:
     """A folder understood: what `pack` needs to know.
@@ -33,6 +38,7 @@ class Source:
         labels: names of the classes or attributes.
         count: how many samples there are; None where that isn't known before they are read.
         samples: what to pack, in the same order each time.
+        scene: by a sample's key, the name of what it shows, which samples that show the same share.
     """
 
     role: Role
@@ -40,6 +46,7 @@ class Source:
     labels: tuple[str, ...]
     count: int | None
     samples: Iterable[Sample]
+    scene: Callable[[str], str] = folder_of
 
 
 def files(src: str) -> list[PurePosixPath]:
@@ -67,10 +74,14 @@ def words(stem: PurePosixPath) -> str:
     return "/".join(re.sub(r"^-|[^A-Za-z0-9_-]", "_", word) for word in stem.parts)
 
 
-def stored_order(name: object, split: str) -> tuple[str, str]:
+def hash_of(name: str) -> int:
+    """An integer of 64 bits that says where a name stands among others in no order of theirs."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
+
+
+def stored_order(name: object, split: str) -> tuple[int, str]:
     """By what samples of a split are sorted: a hash of the name in training, else the name."""
-    mixed = hashlib.blake2b(str(name).encode(), digest_size=8).hexdigest() if split == "train" else ""
-    return mixed, str(name)
+    return hash_of(str(name)) if split == "train" else 0, str(name)
 
 
 def reader(src: str, path: PurePosixPath) -> Callable[[], bytes]:

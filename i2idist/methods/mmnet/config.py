@@ -23,7 +23,8 @@ class MMNetConfig:
         seen: the pairs of modalities that are trained as pairs; none: the anchor with each other [4.4.1].
         adversarial: modalities of images, with L2 and adversarial loss [4.4.3]; label maps have cross-entropy.
         regression: the loss of all others: berHu [Eq. 4.6], or L2 as for opponent colours [A.3.3].
-        holes: modalities of berHu whose level 0 says that nothing was measured: such pixels don't count.
+        holes: modalities of berHu whose level 0 says that nothing was measured: such pixels don't count. Resizing
+            mustn't make levels up at their rims, so `data.nearest` names them too.
         plain: modalities whose decoder takes no side information [4.4.2].
         networks: SegNets [A.3 to A.6], or residual ones [A.7 to A.12].
         side: what encoders hand to decoders beside latent features [4.4.4].

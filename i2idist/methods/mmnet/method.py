@@ -19,6 +19,8 @@ Deviations and readings:
   apart, since nothing of them may reach it. Discriminators step first, on the same translations.
 - An RGB encoder that isn't pretrained has batch norm like all others; frozen, it uses the running statistics. The layer
   before the last of Table A.4 has batch norm and ReLU, as the text says of every layer.
+- Label maps have a channel a class, rooms' 13; unlabelled pixels are zero in all of them, and don't count in the
+  cross-entropy. Tables A.3 and A.4 have 14, whose last one the text doesn't name.
 - RGB passes a tanh; depths aren't bounded in training, and cut to [-1, 1] on translation. Label maps come out as the
   number of the likeliest class, as they went in.
 - Pooling prefers the first of nearly equal values, see `tilted_max_pool`.
@@ -127,6 +129,12 @@ class MMNet(Method):
         wrong = maps & set(self.config.adversarial)
         if wrong:
             raise ConfigError(f"method.adversarial names {', '.join(sorted(wrong))}: label maps have no discriminator.")
+        for name in self.config.holes:
+            if self.domains.named(name).mixes:
+                raise ConfigError(
+                    f"method.holes names {name}, which is resized by mixing pixels: rims of holes would pass for "
+                    f"measurements. Set data.nearest=[{name}]."
+                )
 
     def _check_size(self, height: int, width: int) -> None:
         # Instance norm of residual networks needs more than one pixel, and their kernels a border to reflect.

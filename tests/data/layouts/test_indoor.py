@@ -59,14 +59,14 @@ def test_scenenet(scenenet, tmp_path):
     assert [(d.name, d.channels, d.bits, d.complete) for d in manifest.domains] == [
         ("rgb", 3, 8, True), ("depth", 1, 16, True), ("segmentation", 1, 8, True),
     ]  # fmt: skip
-    assert {split: pool[0].count for split, pool in manifest.splits.items()} == {"train": 9, "val": 3}
+    assert {split: pool[0].count for split, pool in manifest.splits.items()} == {"train": 9, "test": 3}
     levels = contents(tmp_path / "d", manifest, "train", "depth")["0/7/0000"][0]
     assert levels[0, :, 0].tolist() == [0, 6554, 16384, 65535, 65535, 65535]  # 10 m are 65535; 0 is unknown
     bed, wall, table = (NYU_13.index(name) for name in ("bed", "wall", "table"))
     first = contents(tmp_path / "d", manifest, "train", "segmentation")
     assert first["0/7/0025"][0][0, :, 0].tolist() == [VOID, bed, wall, VOID, table, bed]
     assert first["0/8/0025"][0][0, :, 0].tolist() == [VOID, wall, bed, VOID, table, wall]
-    assert contents(tmp_path / "d", manifest, "val", "segmentation")["0/7/0750"][0][0, 1, 0] == wall
+    assert contents(tmp_path / "d", manifest, "test", "segmentation")["0/7/0750"][0][0, 1, 0] == wall
 
 
 def test_scenenet_from_any_storage(scenenet, tmp_path, memory_url):
@@ -80,6 +80,37 @@ def test_scenenet_frames_are_every_thirtieth(scenenet):
     assert len(keys) == 8 and {key[-4:] for _, key in keys} == {"0000", "0750"}
 
 
+@pytest.fixture
+def videos(tmp_path):
+    """1600 training trajectories and 3 published for validation, without their images."""
+    walks = [f"{n // 1000}/{n}" for n in range(1600)]
+    (tmp_path / "wnid_to_class.txt").write_text(TABLE)
+    for name, paths in (("train_0", walks[:1000]), ("train_1", walks[1000:]), ("val", ["0/0", "0/1", "0/2"])):
+        (tmp_path / f"scenenet_rgbd_{name}.pb").write_bytes(b"".join(trajectory(path, {}) for path in paths))
+    return tmp_path
+
+
+def test_training_trajectories_are_held_out_for_validation(videos):
+    """The published val is what is tested on; who is held out has no say in the halves that the others form."""
+    found = {}
+    for sample in read_layout(str(videos), "scenenet-frames", pairs=["depth", "segmentation"]).samples:
+        found.setdefault(sample.split, {}).setdefault(sample.key[:-5], []).append(tuple(sample.images)[1])
+    assert set(found["test"]) == {"0/0", "0/1", "0/2"}
+    assert not set(found["train"]) & set(found["val"]) and len(found["train"]) + len(found["val"]) == 1600
+    assert 70 <= len(found["val"]) <= 130, "three deviations"
+    depths = sum(kinds == ["depth"] * 2 for kinds in found["train"].values())
+    assert abs(depths - len(found["train"]) / 2) <= 39, "two deviations of a fair coin"
+
+
+def test_scenenet_for_ablations(videos):
+    """Every sixth frame of the first 1000 trajectories, of tested ones the first: here 0 and 750 of each, and 0."""
+    samples = list(read_layout(str(videos), "scenenet-ablation").samples)
+    train = {sample.key for sample in samples if sample.split == "train"}
+    assert train == {f"0/{n}/{frame}" for n in range(1000) for frame in ("0000", "0750")}
+    rest = {(sample.split, sample.key) for sample in samples if sample.split != "train"}
+    assert rest == {("test", f"0/{n}/0000") for n in range(3)}
+
+
 def test_training_scenes_are_cut_down_to_pairs(scenenet, tmp_path):
     found = list(read_layout(str(scenenet), "scenenet", pairs=["depth", "segmentation"]).samples)
     kept = {}
@@ -88,7 +119,7 @@ def test_training_scenes_are_cut_down_to_pairs(scenenet, tmp_path):
     assert all(len(kinds) == 1 for kinds in kept.values()), "a scene's frames have the same"
     train = {kinds.pop() for (split, _), kinds in kept.items() if split == "train"}
     assert train == {("rgb", "depth"), ("rgb", "segmentation")}
-    assert kept["val", "0/7"] == {("rgb", "depth", "segmentation")}
+    assert kept["test", "0/7"] == {("rgb", "depth", "segmentation")}
     manifest = packed(scenenet, "scenenet", tmp_path / "d", pairs=["depth", "segmentation"])
     assert [domain.complete for domain in manifest.domains] == [True, False, False]
 
@@ -158,6 +189,29 @@ def test_sun(sun, tmp_path):
     labels = contents(tmp_path / "d", manifest, "train", "segmentation")
     assert labels["kv1/NYUdata/b"][0][:2, 0, 0].tolist() == [VOID, 1]
     assert labels["kv1/NYUdata/a"][0][:2, 0, 0].tolist() == [VOID, 0]
+
+
+def test_scenes_of_sun_are_spread_over_pairs_whatever_sensor_took_them(sun):
+    """Rooms of SUN3D, whose frames lie together, stay together."""
+    sets = [f"{place}/{n:03d}" for place in ("kv2/kinect2data", "realsense/lg") for n in range(64)]
+    rooms = [f"xtion/sun3ddata/house/room_{room}/{n}" for room in range(16) for n in range(4)]
+    for number, scene in enumerate(sets + rooms, 1):
+        for path in ("image/1.jpg", "depth_bfx/1.png"):
+            save(sun, f"SUNRGBD/{scene}/{path}", np.zeros((2, 2), np.uint8))
+        save(sun, f"train13labels/img13labels-{number:06d}.png", np.zeros((2, 2), np.uint8))
+    lines = "".join(f"SUNRGBD/{scene}/image/1.jpg\n" for scene in sets + rooms)
+    (sun / "sunrgbd_training_images.txt").write_text(lines)
+    kept = {}
+    for sample in read_layout(str(sun), "sun-rgbd", pairs=["depth", "segmentation"]).samples:
+        if sample.split == "train":
+            folder = sample.key.rpartition("/")[0]
+            kept.setdefault(folder, []).append(tuple(sample.images))
+    parts = {("rgb", "depth"), ("rgb", "segmentation")}
+    for folder in ("kv2/kinect2data", "realsense/lg"):
+        assert all(20 <= kept[folder].count(part) <= 44 for part in parts), "three deviations of a fair coin"
+    of_rooms = [set(found) for folder, found in kept.items() if folder.startswith("xtion")]
+    assert len(of_rooms) == 16 and all(len(found) == 1 for found in of_rooms)
+    assert set.union(*of_rooms) == parts
 
 
 def test_sun_whose_label_maps_are_in_another_order_is_refused(sun, tmp_path):

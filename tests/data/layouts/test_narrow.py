@@ -1,7 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from i2idist.data.layouts import read_layout
+from i2idist.data.layouts import Source, read_layout
+from i2idist.data.layouts.narrow import with_limit
+from i2idist.data.pack import Sample
 from i2idist.errors import ConfigError, SampleError
 from tests.data.layouts.support import contents, labels, packed, save
 from tests.data.samples import picture
@@ -60,3 +64,46 @@ def test_images_that_are_too_small_for_a_crop_are_named(classes, tmp_path):
         packed(classes, "class-folders", tmp_path / "d", crop=8)
     with pytest.raises(ConfigError, match="at least 1"):
         read_layout(str(classes), "class-folders", crop=0)
+
+
+def drawn(kinds, count=40):
+    """Samples of (split, domain, label), `count` of each kind."""
+    return [Sample(f"{kind}/{n}", *kind[:1], {kind[1]: b""}, kind[2]) for kind in kinds for n in range(count)]
+
+
+def keys(source, limit):
+    """(split, domain, label, key) of what a limit keeps."""
+    kept = list(with_limit(source, limit).samples)
+    return {(sample.split, *sample.images, sample.label, sample.key) for sample in kept}
+
+
+KINDS = [("train", "image", 0), ("train", "image", 1), ("val", "image", 0)]
+
+
+def test_few_training_images_of_each_class():
+    source = Source("labelled", ("image",), ("a", "b"), 120, drawn(KINDS))
+    kept = keys(source, 7)
+    assert [sum(one[:3] == kind for one in kept) for kind in KINDS] == [7, 7, 40]
+    assert with_limit(source, 7).count == 54
+    assert keys(source, 41) == {(*kind, sample.key) for kind in KINDS for sample in drawn([kind])}
+
+
+def test_what_is_few_is_the_same_in_any_order_and_part_of_what_is_more():
+    source = Source("labelled", ("image",), ("a", "b"), 120, drawn(KINDS))
+    assert keys(replace(source, samples=source.samples[::-1]), 7) == keys(source, 7) < keys(source, 20)
+    first = {("train", "image", 0, sample.key) for sample in source.samples[:7]}
+    assert not first <= keys(source, 7), "chosen, not the first"
+
+
+def test_few_images_of_data_without_classes():
+    """Of attributes there are none; each unpaired domain has as many, and a source that isn't counted stays so."""
+    several = drawn([("train", "image", (1.0, 0.0)), ("train", "image", (0.0, 1.0))])
+    assert len(keys(Source("labelled", ("image",), ("a", "b"), 80, several), 7)) == 7
+    unpaired = Source("unpaired", ("a", "b"), (), None, drawn([("train", "a", None), ("train", "b", None)]))
+    assert sorted(domain for _, domain, _, _ in keys(unpaired, 7)) == ["a"] * 7 + ["b"] * 7
+    assert with_limit(unpaired, 7).count is None
+
+
+def test_a_limit_of_nothing_is_refused(classes):
+    with pytest.raises(ConfigError, match="at least 1"):
+        read_layout(str(classes), "class-folders", limit=0)
