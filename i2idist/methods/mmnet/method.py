@@ -98,6 +98,7 @@ class MMNet(Method):
 
     Config = MMNetConfig
     paper = "Wang et al. 2020, Mix and match networks: cross-modal alignment (arXiv:1903.04294)"
+    label_maps = True
     config: MMNetConfig
 
     def __init__(self, config: MMNetConfig, domains: Domains) -> None:
