@@ -64,7 +64,7 @@ from i2idist.methods.checks import check_sources
 from i2idist.methods.label_maps import as_networks_see, likeliest, one_hot
 from i2idist.methods.mmnet.config import MMNetConfig
 from i2idist.methods.mmnet.networks import make_decoder, make_discriminator, make_encoder
-from i2idist.methods.mmnet.samples import Route, Samples
+from i2idist.methods.samples import Route, Samples
 from i2idist.nn.norm import evaluating
 from i2idist.nn.segnet import Latent, SegNetEncoder
 
