@@ -49,8 +49,8 @@ def test_label_maps_are_refused_by_methods_that_would_take_them_for_grey():
         except ConfigError as error:
             refused.add(name)
             assert f"names segmentation, but the method {name} " in str(error)
-            assert "Methods that take them: pix2pix, stargan_modal, mmnet." in str(error)
-    assert set(METHODS) - refused == {"pix2pix", "stargan_modal", "mmnet"}
+            assert "Methods that take them: pix2pix, cyclegan, cyclegan_noise, stargan_modal, mmnet." in str(error)
+    assert set(METHODS) - refused == {"pix2pix", "cyclegan", "cyclegan_noise", "stargan_modal", "mmnet"}
     with pytest.raises(ConfigError, match="tests.broken:Sound knows no label maps"):
         check_label_maps("tests.broken:Sound", maps)
 
