@@ -389,6 +389,7 @@ class Method(nn.Module):
             alone.
         generates: whether it makes images from codes alone: it has `sample`, and no `translate`.
         classifies: whether `classify` reads the classes of images.
+        label_maps: whether it takes domains whose images are label maps; a run on others' is refused.
         targets: what `translate` translates to, the usual one first: domains, the labels of labelled data, or paths
             between the domains of multimodal data; the labels that `sample` takes, none where it takes none.
         domains: the modalities, of methods that train on multimodal batches.
@@ -399,6 +400,7 @@ class Method(nn.Module):
     targets: tuple[str, ...] = ("b",)
     generates: ClassVar[bool] = False
     classifies: ClassVar[bool] = False
+    label_maps: ClassVar[bool] = False
     group_size: int = 1
     size_multiple: int = 1
     code_dim: int = 0

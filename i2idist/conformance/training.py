@@ -37,12 +37,15 @@ class Case:
     def domains(self) -> Domains:
         """Two domains of coloured images, so that losses which compare them take part; or one, and three labels.
 
-        Or three modalities: colours, depth, and a label map of three classes.
+        Or three modalities: colours, depth, and a label map of three classes, in grey where the method takes none.
         """
-        kind = load_method(self.method).batch_type(self.config)
+        method = load_method(self.method)
+        kind = method.batch_type(self.config)
         if kind is Multimodal:
             rgb, depth = Domain("rgb", 3, *self.size), Domain("depth", 1, *self.size)
-            return Domains((rgb, depth, Domain("segmentation", 1, *self.size, classes=3)))
+            return Domains(
+                (rgb, depth, Domain("segmentation", 1, *self.size, classes=3 if method.label_maps else None))
+            )
         two = issubclass(kind, Paired | Unpaired)
         labels = () if two and kind is not SourceLabelled else ("first", "second", "third")
         return Domains(tuple(Domain(name, 3, *self.size) for name in ("ab" if two else ("image",))), labels)

@@ -36,6 +36,7 @@ from i2idist.launch.run_folder import RunFolder
 from i2idist.launch.sources import load_source
 from i2idist.launch.writer import Follower, Writer
 from i2idist.method import Method
+from i2idist.methods import check_label_maps
 from i2idist.randomness import key_of
 from i2idist.tracking import resolve_uri, start_tracking
 from i2idist.tracking.run import Tracker
@@ -279,7 +280,12 @@ def build(experiment: Experiment, reader: Reader, from_sources: bool = True) -> 
         experiment: the method and its sources.
         reader: tells the domains.
         from_sources: load the sources; False where a checkpoint, which holds all that came from them, follows.
+
+    Raises:
+        ConfigError: the data has label maps, and the method doesn't take them.
+        I2IError: what the method or its sources raise.
     """
+    check_label_maps(experiment.method.name, reader.domains)
     torch.manual_seed(key_of(experiment.seed, "initial parameters"))
     cls, named = method_class(experiment.method), experiment.sources.items()
     config = cls.with_sources(experiment.method.config, {name: s.model for name, s in named if s.model})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 
 from i2idist.errors import ConfigError, nearest
-from i2idist.method import Method
+from i2idist.method import Domains, Method
 from i2idist.methods.acgan import ACGAN
 from i2idist.methods.bicyclegan import BicycleGAN
 from i2idist.methods.bsa import BSA
@@ -64,6 +64,7 @@ __all__ = [
     "UNITAdaptation",
     "VAE",
     "WGANGP",
+    "check_label_maps",
     "load_method",
 ]
 
@@ -115,6 +116,26 @@ def load_method(name: str) -> type[Method]:
             "A method of your own is named package.module:Class."
         )
     return METHODS[name]
+
+
+def check_label_maps(name: str, domains: Domains) -> None:
+    """Refuse label maps for a method that would take the numbers of their classes for levels of grey.
+
+    Args:
+        name: of the method, as `load_method` takes it.
+        domains: what it is to be trained on.
+
+    Raises:
+        ConfigError: names the domains, and the methods that take label maps.
+    """
+    maps = [domain.name for domain in domains.images if domain.classes]
+    if maps and not load_method(name).label_maps:
+        able = ", ".join(known for known, method in METHODS.items() if method.label_maps)
+        raise ConfigError(
+            f"data.label_maps names {', '.join(maps)}, but the method {name} knows no label maps: it would take the "
+            f"numbers of classes for levels of grey. Methods that take them: {able}. To train on the levels all the "
+            "same, leave data.label_maps empty."
+        )
 
 
 def _from_outside(path: str) -> type[Method]:

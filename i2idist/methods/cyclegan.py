@@ -8,6 +8,9 @@ Deviations and readings:
 - CycleGAN+noise: each pass through G and F draws a code of its own, the identity term's too. With the ResNet it steers
   the norms of the residual blocks, since concatenated to the input it would be removed by the first instance norm; with
   the U-net (MUNIT's rival, arXiv:1804.04732, section 5.2) it is concatenated at every encoder level.
+- Of a label map the generators give logits: the cycle back to it has cross-entropy in L1's place, and discriminators,
+  pools and the way back see softmax of fakes and one-hot classes of real ones. So is CycleGAN a rival of mix-and-match
+  networks (Wang 2020, thesis, section 4.6.2). There is no identity term then.
 - Without noise the optional dropout is off, as in the reference. With it, masks are drawn by the code in translation.
 """
 
@@ -23,7 +26,8 @@ from i2idist.data.batches import Batch, Unpaired
 from i2idist.errors import ConfigError
 from i2idist.losses.adversarial import least_squares_fake, least_squares_real
 from i2idist.losses.reconstruction import l1
-from i2idist.method import Adam, Domains, Method, Player, Schedule, Step, Terms, Update, check_size
+from i2idist.losses.segmentation import pixel_cross_entropy
+from i2idist.method import Adam, Domain, Domains, Method, Player, Schedule, Step, Terms, Update, check_size
 from i2idist.methods.checks import (
     check_at_least,
     check_choice,
@@ -32,6 +36,7 @@ from i2idist.methods.checks import (
     check_target,
     require_code,
 )
+from i2idist.methods.label_maps import as_networks_see, channels_of, likeliest
 from i2idist.nn.image_pool import ImagePool
 from i2idist.nn.init import init_normal
 from i2idist.nn.patchgan import PatchGAN, check_patches
@@ -46,7 +51,9 @@ class CycleGANConfig:
 
     Attributes:
         lambda_cycle: weight of cycle consistency [4].
-        lambda_identity: weight of the identity term, half of lambda_cycle [5.2]; 0 where the domains' channels differ.
+        lambda_sem: weight of the cycle's cross-entropy, of label maps.
+        lambda_identity: weight of the identity term, half of lambda_cycle [5.2]; 0 where the domains' channels differ,
+            and with label maps.
         pool_size: earlier fakes kept for each discriminator [4].
         generator: ResNet [7.2], or U-net.
         code_dim: length of the code; 0: no noise.
@@ -63,6 +70,7 @@ class CycleGANConfig:
     """
 
     lambda_cycle: float = 10.0
+    lambda_sem: float = 10.0
     lambda_identity: float = 5.0
     pool_size: int = 50
     generator: Literal["resnet", "unet"] = "resnet"
@@ -89,7 +97,7 @@ class CycleGANConfig:
         check_at_least(
             0, lambda_cycle=self.lambda_cycle, lambda_identity=self.lambda_identity, pool_size=self.pool_size
         )
-        check_at_least(0, code_dim=self.code_dim)
+        check_at_least(0, lambda_sem=self.lambda_sem, code_dim=self.code_dim)
         check_at_least(1, width=self.width, blocks=self.blocks, depth=self.depth)
         check_at_least(1, discriminator_width=self.discriminator_width, discriminator_layers=self.discriminator_layers)
 
@@ -99,6 +107,7 @@ class CycleGAN(Method):
 
     Config = CycleGANConfig
     paper = "Zhu et al. 2017, Unpaired Image-to-Image Translation using Cycle-Consistent Networks (arXiv:1703.10593)"
+    label_maps = True
     targets = ("b", "a")
     config: CycleGANConfig
 
@@ -106,48 +115,45 @@ class CycleGAN(Method):
         """Make the networks for images of `domains`.
 
         Raises:
-            ConfigError: the identity term has a weight, but the domains' channels differ.
+            ConfigError: the identity term has a weight, but the domains' channels differ, or there are label maps.
             SizeError: the size doesn't suit the networks, or the domains differ in it.
         """
         super().__init__()
         check_equal_sizes(domains, "CycleGAN")
         a, b = domains.a, domains.b
+        if config.lambda_identity and (a.classes or b.classes):
+            raise ConfigError(
+                f"method.lambda_identity is {config.lambda_identity}, but with label maps there is no identity term: "
+                "set it to 0."
+            )
         if config.lambda_identity and a.channels != b.channels:
             raise ConfigError(
                 f"method.lambda_identity is {config.lambda_identity}, but the identity term compares an output "
                 f"with its input, and the domains have {a.channels} and {b.channels} channels: set it to 0."
             )
-        self.config = config
+        self.config, self.domains = config, domains
         self.code_dim = config.code_dim or (1 if config.dropout else 0)
         check_patches(a.height, a.width, layers=config.discriminator_layers)
-        self.G = self._make_generator(a.channels, b.channels, a.height, a.width)
-        self.F = self._make_generator(b.channels, a.channels, b.height, b.width)
-        self.D_X, self.D_Y = self._make_discriminator(a.channels), self._make_discriminator(b.channels)
-        self.pool_x = ImagePool(config.pool_size, a.channels, a.height, a.width)
-        self.pool_y = ImagePool(config.pool_size, b.channels, b.height, b.width)
+        self.G, self.F = self._make_generator(a, b), self._make_generator(b, a)
+        self.D_X, self.D_Y = self._make_discriminator(channels_of(a)), self._make_discriminator(channels_of(b))
+        self.pool_x = ImagePool(config.pool_size, channels_of(a), a.height, a.width)
+        self.pool_y = ImagePool(config.pool_size, channels_of(b), b.height, b.width)
         for network in (self.G, self.F, self.D_X, self.D_Y):
             init_normal(network)
 
-    def _make_generator(self, source: int, target: int, height: int, width: int) -> ResnetGenerator | UNet:
-        config = self.config
+    def _make_generator(self, source: Domain, target: Domain) -> ResnetGenerator | UNet:
+        config, height, width = self.config, source.height, source.width
+        ends = channels_of(source), channels_of(target)
+        shared: dict[str, Any] = {"code_dim": config.code_dim, "dropout": config.dropout, "bounded": not target.classes}
         if config.generator == "resnet":
             self.size_multiple = 4
             self._check_size(height, width)
             blocks = config.blocks or (9 if min(height, width) >= 256 else 6)
-            return ResnetGenerator(
-                source, target, width=config.width, blocks=blocks, code_dim=config.code_dim, dropout=config.dropout
-            )
+            return ResnetGenerator(*ends, width=config.width, blocks=blocks, **shared)
         depth = config.depth or unet_depth(height, width)
         self.size_multiple = 2**depth
         self._check_size(height, width)
-        return UNet(
-            source,
-            target,
-            width=config.width,
-            depth=depth,
-            code_dim=config.code_dim,
-            dropout=config.dropout,
-        )
+        return UNet(*ends, width=config.width, depth=depth, **shared)
 
     def _make_discriminator(self, channels: int) -> PatchGAN:
         config = self.config
@@ -186,26 +192,34 @@ class CycleGAN(Method):
 
     def generator_terms(self, step: Step) -> Terms:
         """Eq. 3, and the identity term of section 5.2."""
-        x, y = step.both
-        y_hat, x_hat = self._pass(self.G, x, step), self._pass(self.F, y, step)
+        x, y = self._both(step)
+        y_hat = _probabilities(self._pass(self.G, x, step), self.domains.b)
+        x_hat = _probabilities(self._pass(self.F, y, step), self.domains.a)
         step.share(x_hat=x_hat, y_hat=y_hat)
-        terms = {
-            "gan": least_squares_real(self.D_Y(y_hat)) + least_squares_real(self.D_X(x_hat)),  # Eq. 1, least squares
-            "cycle": l1(self._pass(self.F, y_hat, step), x) + l1(self._pass(self.G, x_hat, step), y),  # Eq. 2
-        }
+        # Eq. 1 with least squares, and Eq. 2.
+        terms = {"gan": least_squares_real(self.D_Y(y_hat)) + least_squares_real(self.D_X(x_hat))}
+        ends = ((self.F, y_hat, x, self.domains.a), (self.G, x_hat, y, self.domains.b))
+        for back, fake, truth, domain in ends:
+            name, distance = ("sem", pixel_cross_entropy) if domain.classes else ("cycle", l1)
+            value = distance(self._pass(back, fake, step), truth)
+            terms[name] = terms[name] + value if name in terms else value
         if self.config.lambda_identity:
             terms["identity"] = l1(self._pass(self.G, y, step), y) + l1(self._pass(self.F, x, step), x)  # section 5.2
         return terms
 
     def discriminator_terms(self, step: Step) -> Terms:
         """Eq. 1 with least squares, halved (section 7.1), on fakes from the pools."""
-        x, y = step.both
+        x, y = self._both(step)
         x_hat = self.pool_x(step.shared.x_hat, step.uniform("pool_x", 2), step.comm)
         y_hat = self.pool_y(step.shared.y_hat, step.uniform("pool_y", 2), step.comm)
         return {
             "D_Y": 0.5 * (least_squares_real(self.D_Y(y)) + least_squares_fake(self.D_Y(y_hat))),
             "D_X": 0.5 * (least_squares_real(self.D_X(x)) + least_squares_fake(self.D_X(x_hat))),
         }
+
+    def _both(self, step: Step) -> tuple[Tensor, Tensor]:
+        x, y = step.both
+        return as_networks_see(x, self.domains.a), as_networks_see(y, self.domains.b)
 
     def _pass(self, generator: ResnetGenerator | UNet, images: Tensor, step: Step) -> Tensor:
         """Translate a training batch, with a fresh code and fresh masks where the configuration has them."""
@@ -228,12 +242,18 @@ class CycleGAN(Method):
             code = require_code(code, x, self.code_dim)
             z = code if self.config.code_dim else None
             noise = Noise(content_keys(code)) if self.config.dropout else None
-        out: Tensor = (self.G if target == "b" else self.F)(x, z, noise)
-        return out
+        source, goal = self.domains.route(target)
+        out: Tensor = (self.G if target == "b" else self.F)(as_networks_see(x, source), z, noise)
+        return likeliest(out) if goal.classes else out
 
     def translator_networks(self) -> tuple[str, ...]:
         """Both generators."""
         return ("G", "F")
+
+
+def _probabilities(y: Tensor, domain: Domain) -> Tensor:
+    """What a generator made, as other networks see it: softmax of a label map's logits."""
+    return y.softmax(1) if domain.classes else y
 
 
 @dataclass(frozen=True, kw_only=True)

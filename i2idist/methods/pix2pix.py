@@ -96,6 +96,7 @@ class Pix2Pix(Method):
 
     Config = Pix2PixConfig
     paper = "Isola et al. 2017, Image-to-Image Translation with Conditional Adversarial Networks (arXiv:1611.07004)"
+    label_maps = True
     config: Pix2PixConfig
 
     def __init__(self, config: Pix2PixConfig, domains: Domains) -> None:

@@ -18,7 +18,7 @@ Deviations and readings:
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -106,8 +106,10 @@ class StarGAN(Method):
         self.targets = self.labels.names
         self.make_networks([domains.a.channels], len(self.labels), (domains.a.height, domains.a.width))
 
-    def make_networks(self, channels: list[int], labels: int, size: tuple[int, int]) -> None:
-        """Make G and D for images of `size` (H, W) of these channels by modality.
+    def make_networks(
+        self, channels: list[int], labels: int, size: tuple[int, int], logits: Collection[int] = ()
+    ) -> None:
+        """Make G and D for images of `size` (H, W) of these channels by modality; of some of them G gives `logits`.
 
         Raises:
             SizeError: the size doesn't suit them.
@@ -115,7 +117,7 @@ class StarGAN(Method):
         config = self.config
         self._check_size(*size)
         norm = functools.partial(AffineInstanceNorm, at_test=config.statistics_at_test)
-        self.G = LabelGenerator(channels, labels, width=config.width, blocks=config.blocks, norm=norm)
+        self.G = LabelGenerator(channels, labels, width=config.width, blocks=config.blocks, norm=norm, logits=logits)
         self.D = LabelDiscriminator(
             channels, labels, size, width=config.discriminator_width, layers=config.discriminator_layers
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import torch
@@ -66,7 +66,16 @@ def normed(layer: nn.Module, channels: int, norm: NormLayer) -> tuple[nn.Module,
 class LabelGenerator(nn.Module):
     """StarGAN's generator: image and label maps in, image out; heights and widths are multiples of 4, at least 8."""
 
-    def __init__(self, channels: Sequence[int], labels: int, *, width: int, blocks: int, norm: NormLayer) -> None:
+    def __init__(
+        self,
+        channels: Sequence[int],
+        labels: int,
+        *,
+        width: int,
+        blocks: int,
+        norm: NormLayer,
+        logits: Collection[int] = (),
+    ) -> None:
         """Make the network.
 
         Args:
@@ -75,8 +84,10 @@ class LabelGenerator(nn.Module):
             width: channels at full resolution; 64 in the paper.
             blocks: residual blocks, at a quarter of the resolution; 6 in the paper.
             norm: makes each norm layer.
+            logits: modalities whose outputs are unbounded.
         """
         super().__init__()
+        self._logits = frozenset(logits)
         self.first = nn.ModuleList(nn.Conv2d(n + labels, width, 7, 1, 3, bias=False) for n in channels)
         self.layers = nn.Sequential(encoder(width, blocks, norm), decoder(width, norm))
         self.last = nn.ModuleList(nn.Conv2d(width, n, 7, 1, 3, bias=False) for n in channels)
@@ -91,10 +102,10 @@ class LabelGenerator(nn.Module):
             target: the modality of the output.
 
         Returns:
-            (N, C', H, W) in [-1, 1].
+            (N, C', H, W) in [-1, 1], or logits.
         """
-        h = self.layers(self.first[source](with_labels(x, labels)))
-        return torch.tanh(self.last[target](h))
+        y: Tensor = self.last[target](self.layers(self.first[source](with_labels(x, labels))))
+        return y if target in self._logits else torch.tanh(y)
 
 
 class Judgement(NamedTuple):

@@ -171,12 +171,15 @@ class AffineInstanceNorm(CrossReplica):
             return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias)
         if self.at_test == "running":
             self._track(x)
+        if not len(x):  # other workers have samples, and torch refuses none
+            return x
         return functional.instance_norm(x, weight=self.weight, bias=self.bias)
 
     @torch.no_grad()
     def _track(self, x: Tensor) -> None:
         """Average the samples' means and unbiased variances over all workers, whose numbers of samples may differ."""
-        var, mean = torch.var_mean(x.to(self.running_var.dtype), dim=(2, 3))
+        values = x.to(self.running_var.dtype)
+        var, mean = torch.var_mean(values, dim=(2, 3)) if len(x) else values.new_zeros(2, 0, x.shape[1])
         totals = self.sum(torch.cat([mean.sum(0), var.sum(0), mean.new_tensor([len(x)])]))
         mean, var = (totals[:-1] / totals[-1]).chunk(2)
         self.running_mean.lerp_(mean, self.momentum)

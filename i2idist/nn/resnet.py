@@ -64,6 +64,7 @@ class ResnetGenerator(nn.Module):
         code_dim: int = 0,
         upsample: Upsample = "deconv",
         dropout: float = 0.0,
+        bounded: bool = True,
     ) -> None:
         """Make the network.
 
@@ -75,8 +76,10 @@ class ResnetGenerator(nn.Module):
             code_dim: length of the code, 0 for none.
             upsample: how sizes are doubled.
             dropout: probability inside the residual blocks.
+            bounded: whether a tanh ends it; logits have none.
         """
         super().__init__()
+        self._bounded = bounded
         self.down = nn.Sequential(
             *_normed(ReflectConv(in_channels, width, 7), width),
             *_normed(nn.Conv2d(width, 2 * width, 3, 2, 1), 2 * width),
@@ -98,12 +101,13 @@ class ResnetGenerator(nn.Module):
             noise: draws the dropout masks; None: nothing is dropped.
 
         Returns:
-            (N, out_channels, H, W) in [-1, 1].
+            (N, out_channels, H, W) in [-1, 1], where bounded.
         """
         h = self.down(x)
         for block in self.blocks:
             h = block(h, z, noise)
-        return torch.tanh(self.up(h))
+        h = self.up(h)
+        return torch.tanh(h) if self._bounded else h
 
 
 def _norm(channels: int, code_dim: int) -> nn.Module:

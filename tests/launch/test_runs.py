@@ -233,6 +233,7 @@ def test_nothing_is_created_for_what_cannot_run(tiny, root):
         (ConfigError, {"data.split": "tain"}, "Did you mean 'train'"),
         (ConfigError, {"method": "segan", "data.url": "generated:digit"}, "Did you mean 'digits'"),
         (ConfigError, {"method": {"name": "munit", "lambda_vgg": 1.0}}, "starts from VGG16 .*sources: {vgg: URI}"),
+        (ConfigError, {"method": "bicyclegan", "data.label_maps": {"a": 2}}, "names a, but the method bicyclegan"),
     ]
     for kind, overrides, message in cases:
         with pytest.raises(kind, match=message):

@@ -1,8 +1,11 @@
+import math
+
 import pytest
 import torch
 
 from i2idist.data.batches import Unpaired
 from i2idist.errors import ConfigError, SizeError
+from i2idist.method import Domain, Domains
 from i2idist.methods.cyclegan import CycleGAN, CycleGANNoise
 from i2idist.nn.unet import UNet
 from tests.methods import support
@@ -48,8 +51,63 @@ def test_terms_by_hand():
     )
 
 
+def labelled(*classes, **config):
+    """Networks for images of 16x16: label maps of so many classes, or three channels where that is None."""
+    ends = (Domain(name, 1 if count else 3, 16, 16, count) for name, count in zip("ab", classes, strict=True))
+    torch.manual_seed(0)
+    small = {**vars(CycleGAN.tiny()["resnet"]), "pool_size": 0, "lambda_identity": 0.0, **config}
+    return CycleGAN(CycleGAN.Config(**small), Domains(tuple(ends)))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_terms_of_a_label_map_by_hand(turned):
+    """Logits (0, log 3) are probabilities (1/4, 3/4). To colours: half the second class. D: the last channel."""
+    method = labelled(2, None) if turned else labelled(None, 2)
+    logits = torch.tensor([0.0, math.log(3)], dtype=torch.float64)[:, None, None]
+    to_labels = Known(lambda w, x, z, noise: w * logits.expand(len(x), 2, 16, 16))
+    to_colours = Known(lambda w, x, z, noise: w * x[:, 1:2].expand(-1, 3, -1, -1) / 2)
+    method.G, method.F = (to_colours, to_labels) if turned else (to_labels, to_colours)
+    method.D_X = method.D_Y = Known(lambda w, x: w * x[:, -1:])
+    colours = flat(0.5, 0.2).expand(-1, 3, -1, -1)
+    levels = [level / 127.5 - 1 for level in (0, 1, 2)]  # of classes 0 and 1, and of none
+    labels = flat(levels[1], levels[0])
+    labels[1, :, :8] = levels[2]
+    terms, _ = run(method, *((labels, colours) if turned else (colours, labels)))
+    generators = terms["generators"]
+    torch.testing.assert_close(generators["gan"], double((0.75 - 1) ** 2 + (0.5 - 1) ** 2, (0.75 - 1) ** 2 + 1))
+    torch.testing.assert_close(generators["cycle"], double(0.5 - 0.375, 0.375 - 0.2))
+    torch.testing.assert_close(generators["sem"], double(math.log(4 / 3), math.log(4)))
+    assert set(generators) == {"gan", "cycle", "sem"}
+    of_labels, of_colours = ("D_X", "D_Y") if turned else ("D_Y", "D_X")
+    real = [0.0, 1.0]  # of the second map one half is class 0, and one half nothing: neither is the last class
+    want = double(*(0.5 * ((1 - value) ** 2 + 0.75**2) for value in reversed(real)))
+    torch.testing.assert_close(terms["discriminators"][of_labels], want)
+    want = double(0.5 * ((0.5 - 1) ** 2 + 0.5**2), 0.5 * ((0.2 - 1) ** 2 + 0))
+    torch.testing.assert_close(terms["discriminators"][of_colours], want)
+
+
+def double(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("generator", ["resnet", "unet"])
+def test_label_maps_are_translated_as_levels(generator):
+    method = labelled(None, 5, generator=generator, depth=3)
+    y = method.translate(torch.rand(2, 3, 16, 16) * 2 - 1)
+    levels = (y + 1) * 127.5
+    torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-4)
+    assert y.shape == (2, 1, 16, 16) and levels.round().unique().numel() > 1 and levels.max() < 4.5
+    hot = torch.stack([levels[:, 0].round() == k for k in range(5)], dim=1).float()
+    torch.testing.assert_close(method.translate(y, target="a"), method.F(hot, None, None))
+
+
+def test_label_maps_have_no_identity_term():
+    with pytest.raises(ConfigError, match="with label maps there is no identity term: set it to 0"):
+        labelled(3, None, lambda_identity=5.0)
+
+
 def test_weights_are_the_papers():
-    assert make(CycleGAN, a=3, lambda_identity=5.0).weights() == {"cycle": 10.0, "identity": 5.0}
+    assert make(CycleGAN, a=3, lambda_identity=5.0).weights() == {"cycle": 10.0, "sem": 10.0, "identity": 5.0}
     assert vars(CycleGAN.Config())["lambda_identity"] == 5.0
 
 

@@ -20,7 +20,7 @@ from i2idist.data.reader import Reader
 from i2idist.data.settings import choose_domains
 from i2idist.experiment import method_class, read_experiment
 from i2idist.method import Described
-from i2idist.methods import METHODS
+from i2idist.methods import METHODS, check_label_maps
 from i2idist.recipe import parse_overrides, recipes
 
 NAMES = list(recipes())
@@ -140,6 +140,7 @@ def described(uri):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_fits_its_data_and_its_networks_can_be_made(name):
     experiment = read_experiment(name)
+    check_label_maps(experiment.method.name, domains_of_recipe(name))
     method, config = method_class(experiment.method), experiment.method.config
     if method.generates:
         registered = {key: s.uri for key, s in experiment.sources.items() if s.uri.startswith("models:/")}

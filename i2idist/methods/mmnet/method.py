@@ -66,7 +66,7 @@ from i2idist.methods.checks import check_sources
 from i2idist.methods.label_maps import as_networks_see, likeliest, one_hot
 from i2idist.methods.mmnet.config import MMNetConfig
 from i2idist.methods.mmnet.networks import make_decoder, make_discriminator, make_encoder
-from i2idist.methods.mmnet.samples import Route, Samples
+from i2idist.methods.samples import Route, Samples
 from i2idist.nn.norm import evaluating
 from i2idist.nn.segnet import Latent, SegNetEncoder
 
@@ -100,6 +100,7 @@ class MMNet(Method):
 
     Config = MMNetConfig
     paper = "Wang et al. 2020, Mix and match networks: cross-modal alignment (arXiv:1903.04294)"
+    label_maps = True
     config: MMNetConfig
 
     def __init__(self, config: MMNetConfig, domains: Domains) -> None:
