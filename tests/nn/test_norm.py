@@ -165,3 +165,18 @@ def test_layer_norm_is_over_each_sample_with_scales_by_channel():
     with torch.no_grad():
         norm.weight.copy_(torch.tensor([1.0, 2.0, 3.0]))
     torch.testing.assert_close(norm(x), by_hand(x, (1, 2, 3)) * norm.weight[:, None, None])
+
+
+@pytest.mark.parametrize("at_test", ["sample", "running"])
+def test_instance_norm_takes_a_worker_without_samples(at_test):
+    """Another worker's three are what counts; torch's own kernel refuses none."""
+    norm = AffineInstanceNorm(2, at_test=at_test)
+    norm.sum = lambda totals: totals + torch.tensor([6.0, 3.0, 9.0, 3.0, 3.0])
+    x = torch.zeros(0, 2, 4, 4, requires_grad=True)
+    y = norm(x)
+    assert y.shape == (0, 2, 4, 4)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    assert gradient.shape == x.shape
+    if at_test == "running":
+        assert norm.running_mean.tolist() == pytest.approx([0.2, 0.1])
+        assert norm.running_var.tolist() == pytest.approx([0.9 + 0.3, 0.9 + 0.1])
