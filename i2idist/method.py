@@ -200,20 +200,19 @@ class Schedule:
     """A factor on the learning rate, by progress through training.
 
     Constant until `hold` (a fraction of `total_images`), then linear to `final` at the end, or `final` at once where
-    it isn't `linear`; or, with `halve_every_images`, a factor of one half, or of `step_factor`, each time so many
-    images have been seen.
+    it isn't `linear`; or, with `step_every_images`, `step_factor` once more each time so many images have been seen.
     """
 
     hold: float = 1.0
     final: float = 0.0
     linear: bool = True
-    halve_every_images: int | None = None
+    step_every_images: int | None = None
     step_factor: float = 0.5
 
     def factor(self, images: int, total_images: int) -> float:
         """The factor after `images` of `total_images`."""
-        if self.halve_every_images:
-            return float(self.step_factor ** (images // self.halve_every_images))
+        if self.step_every_images:
+            return float(self.step_factor ** (images // self.step_every_images))
         progress = images / total_images
         if not self.linear:
             return self.final if progress >= self.hold else 1.0

@@ -10,8 +10,8 @@ def test_schedule_holds_then_falls_linearly_to_final():
     schedule = Schedule(hold=0.5, final=0.0)
     assert [schedule.factor(i, 100) for i in (0, 50, 75, 100)] == [1.0, 1.0, 0.5, 0.0]
     assert Schedule().factor(100, 100) == 1.0
-    assert Schedule(halve_every_images=10).factor(25, 100) == 0.25
-    fifths = Schedule(halve_every_images=10, step_factor=0.2)
+    assert Schedule(step_every_images=10).factor(25, 100) == 0.25
+    fifths = Schedule(step_every_images=10, step_factor=0.2)
     assert [fifths.factor(i, 100) for i in (9, 10, 25)] == pytest.approx([1.0, 0.2, 0.04])
 
 

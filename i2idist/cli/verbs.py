@@ -188,7 +188,7 @@ def sample(values: Values, client: Client) -> Prepared:
 def _check_translation(values: Values) -> Translator:
     """Look at the model, and at the dataset if it is packed: a folder's images would all be read for their digest."""
     from i2idist.data.generated import is_generated, parse
-    from i2idist.data.manifest import FILE_NAME
+    from i2idist.data.manifest import is_packed
     from i2idist.translate.inputs import find_inputs
     from i2idist.translate.job import pin_model
 
@@ -196,7 +196,7 @@ def _check_translation(values: Values) -> Translator:
     url, domains = values["dataset_url"], model.card.domains
     if is_generated(url):
         parse(url)
-    elif storage.exists(storage.join(url, FILE_NAME)):
+    elif is_packed(url):
         source, _ = domains.route(values["target"])
         find_inputs(url, source, split=values["split"], domain=values["domain"])
     elif not storage.exists(url):

@@ -13,7 +13,7 @@ from PIL import Image
 from i2idist import storage
 from i2idist.data.cache import ShardCache, default_folder
 from i2idist.data.images import Array, decode
-from i2idist.data.manifest import FILE_NAME, Manifest, Pool, load_manifest
+from i2idist.data.manifest import Manifest, Pool, is_packed, load_manifest
 from i2idist.data.modalities import class_colors
 from i2idist.data.source import PoolSource, read_index
 
@@ -30,7 +30,7 @@ def find_datasets(url: str) -> list[tuple[str, Manifest]]:
         StorageError: the storage can't be reached.
     """
     places = [url, *(storage.join(url, name) for name in storage.list_dir(url))]
-    return [(place, load_manifest(place)) for place in places if storage.exists(storage.join(place, FILE_NAME))]
+    return [(place, load_manifest(place)) for place in places if is_packed(place)]
 
 
 def open_pool(url: str, manifest: Manifest, split: str, domain: str) -> PoolSource:

@@ -257,6 +257,15 @@ def parse(data: bytes, url: str) -> Manifest:
     return manifest
 
 
+def is_packed(url: str) -> bool:
+    """Whether a packed dataset is at `url`.
+
+    Raises:
+        StorageError: the storage can't be reached.
+    """
+    return storage.exists(storage.join(url, FILE_NAME))
+
+
 def load_manifest(url: str) -> Manifest:
     """Read the manifest of the dataset at `url`.
 

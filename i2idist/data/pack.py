@@ -24,7 +24,16 @@ from PIL import Image
 from i2idist import storage
 from i2idist.data import manifest as manifests
 from i2idist.data.images import Picture, to_stored
-from i2idist.data.manifest import FILE_NAME, NAME_PATTERN, ROLES, SCHEMA_VERSION, ImageDomain, Manifest, Role
+from i2idist.data.manifest import (
+    FILE_NAME,
+    NAME_PATTERN,
+    ROLES,
+    SCHEMA_VERSION,
+    ImageDomain,
+    Manifest,
+    Role,
+    is_packed,
+)
 from i2idist.data.pool_writer import Files, PoolWriter, Prepared, remove_unlisted
 from i2idist.data.shards import MAX_KEY, Column, Label, safe_key
 from i2idist.errors import ConfigError, DataError, nearest
@@ -309,7 +318,7 @@ def check_place(dest: str) -> None:
     Raises:
         DataError: one is there.
     """
-    if storage.exists(storage.join(dest, FILE_NAME)):
+    if is_packed(dest):
         raise DataError(f"A dataset is at {dest} already. Choose another place; datasets are never overwritten.")
 
 

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from i2idist import storage
 from i2idist.data.generated import is_generated, resolve
-from i2idist.data.manifest import FILE_NAME, load_manifest
+from i2idist.data.manifest import is_packed, load_manifest
 from i2idist.errors import ConfigError
 from i2idist.evaluate import needs
 from i2idist.evaluate.job import Evaluation, check_asked
@@ -29,7 +28,7 @@ def is_dataset(uri: str) -> bool:
     """Whether a URI in a model's place names a packed or generated dataset."""
     if is_generated(uri):
         return True
-    return not uri.startswith(("models:/", "runs:/")) and storage.exists(storage.join(uri, FILE_NAME))
+    return not uri.startswith(("models:/", "runs:/")) and is_packed(uri)
 
 
 def evaluation_of_images(
@@ -57,7 +56,7 @@ def evaluation_of_images(
     """
     check_asked(choices, options)
     ours, theirs = absolute(resolve(url)), absolute(resolve(dataset_url))
-    shown = _domain(theirs if storage.exists(storage.join(theirs, FILE_NAME)) else ours, domain, options)
+    shown = _domain(theirs if is_packed(theirs) else ours, domain, options)
     data, images = find_inputs(theirs, shown, split=split, domain=domain), find_inputs(ours, shown)
     for choice in choices:
         needs.check_of_images(choice, data, options.target)

@@ -10,9 +10,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from i2idist import storage
 from i2idist.data.generated import resolve
-from i2idist.data.manifest import FILE_NAME, load_manifest
+from i2idist.data.manifest import is_packed, load_manifest
 from i2idist.errors import ConfigError, DataError
 from i2idist.evaluate import needs
 from i2idist.evaluate.classifiers import Pinned
@@ -319,8 +318,7 @@ def _resolved(url: str) -> str:
 
 def _job(model: Model, url: str, options: Options, split: str | None, domain: str | None) -> Job:
     source, _ = model.card.domains.route(options.target)
-    packed = storage.exists(storage.join(url, FILE_NAME))
-    if split is None and packed and _USUAL_SPLIT in load_manifest(url).splits:
+    if split is None and is_packed(url) and _USUAL_SPLIT in load_manifest(url).splits:
         split = _USUAL_SPLIT
     inputs = find_inputs(url, source, split=split, domain=domain)
     if not inputs.items:

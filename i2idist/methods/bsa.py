@@ -206,7 +206,7 @@ class BSA(Pretrained):
 
     def players(self) -> tuple[Player, ...]:
         """One."""
-        schedule = Schedule(halve_every_images=self.config.lr_fifth_every_images, step_factor=0.2)
+        schedule = Schedule(step_every_images=self.config.lr_fifth_every_images, step_factor=0.2)
         adam = Adam(lr=self.config.lr)
         return (Player(name="adapter", networks=("adapter", "codes"), optimizer=adam, schedule=schedule),)
 

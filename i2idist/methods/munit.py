@@ -212,7 +212,7 @@ class MUNIT(Method):
         """Both discriminators, both autoencoders."""
         config = self.config
         adam = Adam(lr=config.lr, betas=config.betas, weight_decay=config.weight_decay)
-        schedule = Schedule(halve_every_images=config.lr_halve_every_images)
+        schedule = Schedule(step_every_images=config.lr_halve_every_images)
         return (
             Player(name="discriminators", networks=("D_1", "D_2"), optimizer=adam, schedule=schedule),
             Player(name="autoencoders", networks=("G_1", "G_2"), optimizer=adam, schedule=schedule, ema=config.ema),

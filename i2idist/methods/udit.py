@@ -248,7 +248,7 @@ class UDIT(Method):
         """Both discriminators, both translators."""
         config = self.config
         adam = Adam(lr=config.lr, betas=config.betas, weight_decay=config.weight_decay)
-        schedule = Schedule(halve_every_images=config.lr_halve_every_images)
+        schedule = Schedule(step_every_images=config.lr_halve_every_images)
         return (
             Player(name="discriminators", networks=("D_A", "D_B"), optimizer=adam, schedule=schedule),
             Player(name="translators", networks=("G_A", "G_B"), optimizer=adam, schedule=schedule, ema=config.ema),

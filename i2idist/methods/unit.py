@@ -203,7 +203,7 @@ class UNIT(Method):
         """Encoders and generators against both discriminators."""
         config = self.config
         adam = Adam(lr=config.lr, betas=config.betas, weight_decay=config.weight_decay)
-        schedule = Schedule(halve_every_images=config.lr_halve_every_images)
+        schedule = Schedule(step_every_images=config.lr_halve_every_images)
         networks = self.generator_networks()
         return (
             Player(name="discriminators", networks=("D_1", "D_2"), optimizer=adam, schedule=schedule),

@@ -21,7 +21,7 @@ from i2idist import storage
 from i2idist.data.images import Array, decode, open_picture
 from i2idist.data.inspect import open_pool
 from i2idist.data.layouts import folder
-from i2idist.data.manifest import FILE_NAME, Manifest, load_manifest
+from i2idist.data.manifest import Manifest, is_packed, load_manifest
 from i2idist.data.pack import Sample
 from i2idist.data.shards import MAX_KEY, Label
 from i2idist.data.source import PoolSource
@@ -135,7 +135,7 @@ def find_inputs(url: str, source: Domain, *, split: str | None = None, domain: s
         DataError: there are no images, or two would have one key.
         StorageError: the storage can't be reached.
     """
-    if storage.exists(storage.join(url, FILE_NAME)):
+    if is_packed(url):
         return _packed(url, load_manifest(url), source, split, domain)
     if domain is not None:
         raise ConfigError(f"{url} is a folder of images without domains, so --domain {domain} means nothing there.")

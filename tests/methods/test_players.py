@@ -11,7 +11,7 @@ USUAL = (0.5, 0.999)
 CONSTANT, HALF = (1.0, 1.0), (1.0, 0.5)
 """The schedule's factor at half of training and at three quarters."""
 
-HALVED = Schedule(halve_every_images=100_000)
+HALVED = Schedule(step_every_images=100_000)
 DRIT = Adam(lr=1e-4, betas=USUAL, weight_decay=1e-4)
 CONTENT = Adam(lr=4e-5, betas=USUAL, weight_decay=1e-4, clip_norm=5.0)
 MUNIT = Adam(lr=1e-4, betas=USUAL, weight_decay=1e-4)
