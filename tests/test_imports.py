@@ -13,7 +13,7 @@ MODULES = {
 
 HOMES = {
     "ray": tuple(
-        f"i2idist.launch.{name}" for name in ("ray", "worker_group", "actors", "head", "crew", "leaving", "meters")
+        f"i2idist.launch.{name}" for name in ("cluster", "worker_group", "actors", "head", "crew", "leaving", "meters")
     ),
     "fsspec": ("i2idist.storage",),
     "s3fs": ("i2idist.storage",),

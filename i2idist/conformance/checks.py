@@ -52,9 +52,15 @@ def cases_of(method: str, every: bool = False) -> list[Case]:
     return [Case(method, name, config) for name, config in (configs if every else configs[:1])]
 
 
+def _alone(case: Case, pool: WorkerPool) -> Trace:
+    """What one worker does, in float64. Two checks of a case compare with it."""
+    trace: Trace = pool.again(train, 1, case=case, precision="float64", steps=STEPS, total_steps=STEPS)
+    return trace
+
+
 def any_number_of_workers(case: Case, pool: WorkerPool) -> list[str]:
     """1, 2, 3 and 4 workers give the same gradients, parameters, averages and optimizer state, in float64."""
-    one = pool.run(train, 1, case=case, precision="float64", steps=STEPS, total_steps=STEPS)
+    one = _alone(case, pool)
     problems = [] if one.gradients else ["no update ran"]
     for world_size in (2, 3, 4):
         many = pool.run(train, world_size, case=case, precision="float64", steps=STEPS, total_steps=STEPS)
@@ -80,7 +86,7 @@ def stopped_after_any_step(case: Case, pool: WorkerPool) -> list[str]:
 
 def resumed_by_other_workers(case: Case, pool: WorkerPool) -> list[str]:
     """Begun by 3 workers, continued by 2, ended by 4: equal to one worker throughout, within tolerance."""
-    one = pool.run(train, 1, case=case, precision="float64", steps=STEPS, total_steps=STEPS)
+    one = _alone(case, pool)
     gradients = []
     with tempfile.TemporaryDirectory() as folder:
         for world_size, steps, resume in ((3, 2, None), (2, 1, folder), (4, STEPS - 3, folder)):

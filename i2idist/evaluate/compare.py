@@ -134,8 +134,8 @@ def _one_cluster(
     """A Ray for all models, so that each doesn't start its own."""
     if launcher != "ray":
         return nullcontext()
+    from i2idist.launch.cluster import cluster
     from i2idist.launch.processes import cores
-    from i2idist.launch.ray import cluster
 
     count = workers or max(1, cores() // options.threads)
     return cluster(Resources(num_workers=count, threads_per_worker=options.threads), say)

@@ -16,11 +16,10 @@ import ray.exceptions
 
 from i2idist.errors import I2IError, RunError
 from i2idist.experiment import Resources
+from i2idist.launch.cluster import cluster, here
 from i2idist.launch.meters import WorkMeters
 from i2idist.launch.processes import cores
-from i2idist.launch.ray import cluster
 from i2idist.launch.reap import reap
-from i2idist.launch.worker_group import here
 
 _POLL_S = 0.3
 _SLOW_S = 30.0
@@ -91,18 +90,24 @@ def _room(threads: int, gpu: bool) -> int:
     return max(1, min(by_cores, math.floor(has.get("GPU", 0))) if gpu else by_cores)
 
 
-class _Progress:
-    """An actor that carries the workers' progress to the driver, for display."""
+def _open_progress() -> Any:
+    """An actor that carries the workers' progress to the driver, for display.
 
-    def __init__(self) -> None:
-        self._done: dict[int, int] = {}
+    Its class is local, so that Ray sends it by value, and the actor doesn't import torch with this module.
+    """
 
-    def push(self, number: int, done: int) -> None:
-        self._done[number] = done
+    class Progress:
+        def __init__(self) -> None:
+            self._done: dict[int, int] = {}
 
-    def pull(self) -> dict[int, int]:
-        done, self._done = self._done, {}
-        return done
+        def push(self, number: int, done: int) -> None:
+            self._done[number] = done
+
+        def pull(self) -> dict[int, int]:
+            done, self._done = self._done, {}
+            return done
+
+    return ray.remote(num_cpus=0, scheduling_strategy=here())(Progress).remote()
 
 
 class _Worker:
@@ -143,7 +148,7 @@ class _Pool:
         self._waiting, self._left = deque(items), len(items)
         self._failures_left = max_failures
         self._waits_since: float | None = time.monotonic()
-        self._progress: Any = ray.remote(num_cpus=0, scheduling_strategy=here())(_Progress).remote()
+        self._progress = _open_progress()
         self._busy: dict[Any, tuple[Any, Any]] = {}
 
     def results(self, count: int, report: Callable[[int, int], None]) -> Iterator[Any]:

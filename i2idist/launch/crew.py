@@ -17,7 +17,7 @@ import ray.exceptions
 
 from i2idist.errors import RunError
 from i2idist.experiment import Resources
-from i2idist.launch.ray import cluster
+from i2idist.launch.cluster import cluster
 from i2idist.launch.reap import reap
 from i2idist.launch.worker_group import keep_groups, release_group
 

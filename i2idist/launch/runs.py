@@ -199,9 +199,9 @@ def _pinned(experiment: Experiment, root: str) -> Experiment:
 def _threads(experiment: Experiment) -> int:
     workers = experiment.resources.workers_range[1]
     if experiment.resources.launcher == "ray" and os.environ.get("RAY_ADDRESS"):
-        from i2idist.launch import ray
+        from i2idist.launch.cluster import threads_on_cluster
 
-        return ray.threads_on_cluster(workers)
+        return threads_on_cluster(workers)
     return max(1, cores() // workers)
 
 

@@ -21,10 +21,10 @@ import ray
 import ray.train
 import ray.train.torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from i2idist.errors import I2IError, RunError, StorageError
 from i2idist.experiment import Resources
+from i2idist.launch.cluster import here
 from i2idist.launch.leaving import Listening, Notices
 from i2idist.launch.meters import TrainingMeters
 from i2idist.launch.run_folder import RunFolder
@@ -185,11 +185,6 @@ def _open_channel() -> Any:
             return events, self._done, self._starts
 
     return ray.remote(num_cpus=0, scheduling_strategy=here())(Channel).remote()
-
-
-def here() -> Any:
-    """This process's node, as where to run: a driver's own actors stay with it, since other nodes may go."""
-    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def _loop(config: dict[str, Any]) -> bool:

@@ -111,9 +111,9 @@ def _with_threads(search: Search) -> Experiment:
 
 def _threads(workers: int) -> int:
     if os.environ.get("RAY_ADDRESS"):
-        from i2idist.launch import ray
+        from i2idist.launch.cluster import threads_on_cluster
 
-        return ray.threads_on_cluster(workers)
+        return threads_on_cluster(workers)
     return max(1, cores() // workers)
 
 

@@ -11,7 +11,7 @@ from i2idist.data.generated import resolve
 from i2idist.data.manifest import load_manifest
 from i2idist.evaluate import choose, evaluate
 from i2idist.experiment import Resources
-from i2idist.launch.ray import cluster
+from i2idist.launch.cluster import cluster
 from i2idist.methods import SEGAN
 from i2idist.model import save
 
@@ -69,7 +69,7 @@ def alone(model, digits):
     return measured(model, digits, launcher="local")
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_any_number_of_actors_measures_the_same(ray, model, digits, alone, workers):
     same(measured(model, digits, workers=workers), alone)
 

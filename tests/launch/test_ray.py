@@ -14,9 +14,9 @@ import pytest
 from i2idist import launch
 from i2idist.errors import NonFiniteError
 from i2idist.experiment import Resources
-from i2idist.launch import lease
+from i2idist.launch import lease, worker_group
+from i2idist.launch.cluster import cluster
 from i2idist.launch.processes import cores
-from i2idist.launch.ray import cluster
 from i2idist.launch.reap import private_folder
 from i2idist.launch.run_folder import RunFolder
 from i2idist.train.checkpoint import Checkpoints
@@ -31,6 +31,15 @@ def ray():
         yield
 
 
+@pytest.fixture
+def kept_group(monkeypatch):
+    """Trainings on as many workers share them, as a search's do, until one is killed."""
+    monkeypatch.setattr(worker_group, "_kept", None)
+    worker_group.keep_groups()
+    yield
+    worker_group.release_group()
+
+
 def tensors(root, name):
     return Checkpoints(RunFolder(root, name).checkpoints).newest()[1].tensors
 
@@ -39,7 +48,7 @@ def launches(root, name):
     return [entry["facts"]["workers"] for entry in RunFolder(root, name).record()["launches"]]
 
 
-def test_two_workers_equal_one_process_and_a_killed_worker_changes_nothing(ray, tiny, root, steps):
+def test_two_workers_equal_one_process_and_a_killed_worker_changes_nothing(ray, kept_group, tiny, root, steps):
     recipe = tiny("cyclegan", train={"total_images": 96})
     launch.train(recipe, run="one", root=root)
     whole = launch.train(recipe, run="two", root=root, overrides=TWO)

@@ -18,7 +18,7 @@ from i2idist.data.pack import Sample, pack
 from i2idist.errors import DataError, RunError
 from i2idist.experiment import Resources
 from i2idist.launch import actors
-from i2idist.launch.ray import cluster
+from i2idist.launch.cluster import cluster
 from i2idist.launch.reap import private_folder
 from i2idist.methods import Pix2Pix
 from i2idist.model import save

@@ -7,7 +7,7 @@ from i2idist.data.generated import resolve
 from i2idist.data.manifest import load_manifest
 from i2idist.evaluate.classifiers import domains_of
 from i2idist.experiment import Resources, method_class, read_experiment
-from i2idist.launch.ray import cluster
+from i2idist.launch.cluster import cluster
 from i2idist.methods.gan import built
 from i2idist.model import save
 from i2idist.recipe import recipes

@@ -337,15 +337,15 @@ def test_a_stopped_trial_is_given_up(search, root, monkeypatch):
 
     def stopped(*arguments, **options):
         def on_event(event):
-            if event["event"] == "metrics" and event["images"] == 8 and options["run"] == "tiny-t1":
-                launch.stop("tiny-t1", root=root)
+            if event["event"] == "metrics" and event["images"] == 8 and options["run"] == "tiny-t0":
+                launch.stop("tiny-t0", root=root)
 
         return train(*arguments, **options, on_event=on_event)
 
     monkeypatch.setattr(trials_module.launch, "train", stopped)
-    summary, study, _ = search(sections={"train": {"total_images": 4000, "checkpoint_every_images": 1000}}, trials=2)
-    assert (summary.counts["complete"], summary.counts["failed"]) == (1, 1)
-    assert "stopped by `i2idist stop`" in standing(study)["trials"][1]["failures"]
+    summary, study, _ = search(sections={"train": {"total_images": 4000, "checkpoint_every_images": 1000}}, trials=1)
+    assert (summary.counts["complete"], summary.counts["failed"]) == (0, 1)
+    assert "stopped by `i2idist stop`" in standing(study)["trials"][0]["failures"]
 
 
 def test_data_that_went_away_costs_nothing_but_its_trials(search, tmp_path, root, recipe):

@@ -10,7 +10,7 @@ import pytest
 from i2idist import launch
 from i2idist.experiment import Resources
 from i2idist.launch import lease
-from i2idist.launch.ray import cluster
+from i2idist.launch.cluster import cluster
 from i2idist.launch.run_folder import RunFolder
 from i2idist.tuning import read_search, tune
 from i2idist.tuning.ledger import chains
