@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pydantic
@@ -77,10 +77,17 @@ class ClassifierCard:
 
 @dataclass(frozen=True)
 class Pinned:
-    """A classifier as a value's record names it: its folder, or `models:/NAME/VERSION`, and its card."""
+    """A classifier as a value's record names it, and its weights, since workers elsewhere may not see its folder.
+
+    Attributes:
+        url: its folder, or `models:/NAME/VERSION`.
+        card: what is known of it.
+        weights: its safetensors file.
+    """
 
     url: str
     card: ClassifierCard
+    weights: bytes = field(repr=False)
 
     def describe(self) -> dict[str, Any]:
         """As JSON: enough to know it again, and how far to trust it."""
@@ -230,14 +237,15 @@ def pin(url: str) -> Pinned:
 
     Raises:
         TrackingError: MLflow can't be reached.
-        SourceError: there is none, or its card is damaged.
+        SourceError: there is none, or it is damaged.
         StorageError: storage can't be reached.
     """
     if url.startswith("models:/"):
         from i2idist.tracking.folders import pinned_uri
 
         url = pinned_uri(url)
-    where = storage.join(_folder_of(url), FILE_NAME)
+    folder = _folder_of(url)
+    where = storage.join(folder, FILE_NAME)
     if not storage.exists(where):
         raise SourceError(f"There is no classifier at {url}: no {FILE_NAME}. Train one with `i2idist classifier`.")
     try:
@@ -246,24 +254,27 @@ def pin(url: str) -> Pinned:
         raise SourceError(f"{where} is damaged: {error}") from error
     if card.format_version != FORMAT_VERSION:
         raise SourceError(f"{where} has format version {card.format_version}; this i2idist reads {FORMAT_VERSION}.")
-    return Pinned(url, card)
+    return Pinned(url, card, _weights(storage.join(folder, card.weights), card.weights_sha256))
+
+
+def _weights(where: str, sha256: str) -> bytes:
+    data = storage.read_bytes(where) if storage.exists(where) else b""
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise SourceError(f"{where} is damaged or missing: SHA-256 {found}, expected {sha256}.")
+    return data
 
 
 def load(pinned: Pinned) -> Classifier:
     """The network, in evaluation mode without gradients.
 
     Raises:
-        SourceError: its weights are missing or damaged.
-        StorageError: storage can't be reached.
+        SourceError: its weights don't fit its card.
     """
-    where = storage.join(_folder_of(pinned.url), pinned.card.weights)
-    data = storage.read_bytes(where) if storage.exists(where) else b""
-    found = hashlib.sha256(data).hexdigest()
-    if found != pinned.card.weights_sha256:
-        raise SourceError(f"{where} is damaged or missing: SHA-256 {found}, expected {pinned.card.weights_sha256}.")
+    where = storage.join(pinned.url, pinned.card.weights)
     classifier = Classifier(pinned.card.channels, len(pinned.card.labels))
     try:
-        classifier.load_state_dict(parse_tensors(data, where))
+        classifier.load_state_dict(parse_tensors(pinned.weights, where))
     except RuntimeError as error:  # names or shapes
         raise SourceError(f"{where} doesn't fit its card: {error}") from error
     return classifier.eval().requires_grad_(False)

@@ -55,8 +55,8 @@ def evaluation_of_images(
         I2IError: as `make_evaluation`.
     """
     check_asked(choices, options)
-    ours, theirs = absolute(resolve(url)), absolute(resolve(dataset_url))
-    shown = _domain(theirs if is_packed(theirs) else ours, domain, options)
+    ours, theirs = absolute(url), absolute(dataset_url)
+    shown = _domain(theirs if is_dataset(theirs) else ours, domain, options)
     data, images = find_inputs(theirs, shown, split=split, domain=domain), find_inputs(ours, shown)
     for choice in choices:
         needs.check_of_images(choice, data, options.target)
@@ -72,7 +72,7 @@ def evaluation_of_images(
 
 def _domain(url: str, name: str | None, options: Options) -> Domain:
     """What images of both datasets are looked at as."""
-    manifest = load_manifest(url)
+    manifest = load_manifest(resolve(url))
     names = [domain.name for domain in manifest.domains]
     if name is None and len(names) > 1:
         raise ConfigError(f"{url} has the domains {', '.join(names)}: name one by --domain.")

@@ -192,7 +192,7 @@ def make_evaluation(
     """
     check_asked(choices, options)
     found, translator = pin_model(model_uri)
-    url = _resolved(dataset_url)
+    url = absolute(dataset_url)
     if translator.method.generates:
         if reference:
             raise ConfigError("A generator's real images are the dataset: leave --reference out.")
@@ -311,14 +311,10 @@ def _sized(sampling: Sampling) -> Sampling:
     return dataclasses.replace(sampling, inputs=sampling.inputs or SAMPLES)
 
 
-def _resolved(url: str) -> str:
-    """The dataset's folder, under a name that workers know it by."""
-    return absolute(resolve(url))
-
-
 def _job(model: Model, url: str, options: Options, split: str | None, domain: str | None) -> Job:
     source, _ = model.card.domains.route(options.target)
-    if split is None and is_packed(url) and _USUAL_SPLIT in load_manifest(url).splits:
+    folder = resolve(url)
+    if split is None and is_packed(folder) and _USUAL_SPLIT in load_manifest(folder).splits:
         split = _USUAL_SPLIT
     inputs = find_inputs(url, source, split=split, domain=domain)
     if not inputs.items:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from i2idist.data.generated import resolve
 from i2idist.data.manifest import Manifest, load_manifest
 from i2idist.errors import ConfigError, nearest
 from i2idist.evaluate.classifiers import ClassifierCard, Pinned, of_domains, pin
@@ -24,7 +23,7 @@ def reals(job: Job, reference: str | None) -> Inputs:
         DataError, StorageError: data that can't be read.
     """
     if reference:
-        return find_inputs(absolute(resolve(reference)), job.target)
+        return find_inputs(absolute(reference), job.target)
     if job.inputs.domain is None:
         raise ConfigError(
             f"{job.inputs.url} is a folder of inputs alone: name real images of the target domain by --reference."
@@ -75,20 +74,20 @@ def targets(job: Job, *, maps: bool) -> Inputs:
         raise ConfigError(f"{inputs.url} is no paired dataset, so the true target of an input isn't known.")
     domain, name = job.target, _partner(inputs) or job.target.name
     if maps:
-        domain = dataclasses.replace(domain, channels=load_manifest(inputs.url).domain(name).channels)
+        domain = dataclasses.replace(domain, channels=load_manifest(inputs.folder).domain(name).channels)
     return find_inputs(inputs.url, domain, domain=name)
 
 
 def _partner(inputs: Inputs) -> str | None:
     """The other one of a dataset's two domains; None where it has more, or one."""
-    names = [domain.name for domain in load_manifest(inputs.url).domains]
+    names = [domain.name for domain in load_manifest(inputs.folder).domains]
     others = [name for name in names if name != inputs.domain]
     return others[0] if len(others) == 1 else None
 
 
 def _target_name(job: Job) -> str | None:
     """The dataset's name for the target domain: the model's, if it knows it, else the only one or the other of two."""
-    names = [domain.name for domain in load_manifest(job.inputs.url).domains]
+    names = [domain.name for domain in load_manifest(job.inputs.folder).domains]
     if job.target.name in names:
         return job.target.name
     return names[0] if len(names) == 1 else _partner(job.inputs)
@@ -134,11 +133,11 @@ def _classifier(job: Job, whose: Readers, named: str | None, cache: str | None, 
         return pin(named if named.startswith("models:/") else absolute(named))
     if job.inputs.domain is None:
         raise ConfigError(f"{job.inputs.url} is a folder of images without classes: name a classifier by --classifier.")
-    manifest = load_manifest(job.inputs.url)
+    manifest = load_manifest(job.inputs.folder)
     target = _named(job.target, _target_name(job) or job.target.name, manifest)
     source = _named(job.source, job.inputs.domain, manifest)
     domains = [target, source] if whose == "both" and source.name != target.name else [target]
-    return of_domains(job.inputs.url, domains, say, cache)
+    return of_domains(job.inputs.folder, domains, say, cache)
 
 
 def _named(domain: Domain, name: str, manifest: Manifest) -> Domain:

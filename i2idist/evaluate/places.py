@@ -39,12 +39,13 @@ def places_by_label(inputs: Inputs, label: str, *, have: bool) -> tuple[int, ...
     Raises:
         DataError, StorageError: data that can't be read.
     """
-    manifest, number = load_manifest(inputs.url), inputs.labels.index(label)
+    folder = inputs.folder
+    manifest, number = load_manifest(folder), inputs.labels.index(label)
     shards = {
         shard.name: (shard, pool) for pools in manifest.splits.values() for pool in pools for shard in pool.shards
     }
     with ThreadPoolExecutor(FETCHES, "i2idist-labels") as threads:
-        indexes = list(threads.map(lambda item: read_index(inputs.url, *shards[item.name]), inputs.items))
+        indexes = list(threads.map(lambda item: read_index(folder, *shards[item.name]), inputs.items))
     labels = [index.label(row) for index in indexes for row in range(len(index))]
     return tuple(place for place, found in enumerate(labels) if _has(found, number) == have)
 

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from i2idist import storage
+from i2idist.data.generated import resolve
 from i2idist.data.images import Array, decode, open_picture
 from i2idist.data.inspect import open_pool
 from i2idist.data.layouts import folder
@@ -80,7 +81,7 @@ class Inputs:
     """What is translated.
 
     Attributes:
-        url: the dataset's, or the folder's.
+        url: the dataset's, which may be `generated:...`, or the folder's.
         name: the dataset's; for a folder, its last part, cut to the length of those.
         role: the dataset's; `images` for a folder; `samples` where a generator's codes take the place of images.
         digest: the dataset's; for a folder, of the names and contents of its images; of samples, of their number.
@@ -100,6 +101,11 @@ class Inputs:
     labels: tuple[str, ...]
     items: tuple[Item, ...]
     counts: Mapping[str, Any]
+
+    @property
+    def folder(self) -> str:
+        """Where this machine reads it: a generated dataset is made on first use, by each machine for itself."""
+        return resolve(self.url)
 
     @property
     def are_codes(self) -> bool:
@@ -125,7 +131,7 @@ def find_inputs(url: str, source: Domain, *, split: str | None = None, domain: s
     """Look at a packed dataset, or a plain folder of images.
 
     Args:
-        url: the folder, in any storage.
+        url: the folder, in any storage; or `generated:...`.
         source: the domain that the model translates from.
         split: take one split; None: all of them.
         domain: the dataset's domain to read; None: its only one, or the one named as the model's.
@@ -135,8 +141,9 @@ def find_inputs(url: str, source: Domain, *, split: str | None = None, domain: s
         DataError: there are no images, or two would have one key.
         StorageError: the storage can't be reached.
     """
-    if is_packed(url):
-        return _packed(url, load_manifest(url), source, split, domain)
+    folder = resolve(url)
+    if is_packed(folder):
+        return _packed(url, load_manifest(folder), source, split, domain)
     if domain is not None:
         raise ConfigError(f"{url} is a folder of images without domains, so --domain {domain} means nothing there.")
     return _folder(url, split)
@@ -256,6 +263,7 @@ class InputReader:
     def __init__(self, inputs: Inputs, channels: int) -> None:
         """Read `inputs` (items aren't needed) as images of `channels`."""
         self._inputs, self._channels = inputs, channels
+        self._folder = ""
         self._manifest: Manifest | None = None
         self._pools: dict[str, PoolSource] = {}
 
@@ -269,12 +277,13 @@ class InputReader:
         if self._inputs.domain is None or not item.count:
             return
         if self._manifest is None:
-            self._manifest = load_manifest(self._inputs.url)
+            self._folder = self._inputs.folder
+            self._manifest = load_manifest(self._folder)
             if self._manifest.digest != self._inputs.digest:
                 raise DataError(f"The dataset at {self._inputs.url} was replaced while it was translated: start again.")
         if item.split not in self._pools:
             domain = self._inputs.domain.partition(PLUS)[0]
-            self._pools[item.split] = open_pool(self._inputs.url, self._manifest, item.split, domain)
+            self._pools[item.split] = open_pool(self._folder, self._manifest, item.split, domain)
         self._pools[item.split].key(item.start)
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ from PIL import features
 from torch import Tensor
 
 from i2idist import model, storage
+from i2idist.data.generated import is_generated
 from i2idist.errors import ConfigError, DataError
 from i2idist.method import Domain
 from i2idist.model import PIPE, ModelCard, Translator
@@ -337,4 +338,6 @@ def _run_id(lineage: Mapping[str, Any]) -> str | None:
 
 def absolute(url: str) -> str:
     """A URL that means the same to workers elsewhere on this machine."""
+    if is_generated(url):
+        return url
     return str(storage.local_path(url).resolve()) if storage.is_local(url) else url.rstrip("/")

@@ -22,7 +22,6 @@ from typing import Literal
 import torch
 
 from i2idist import storage
-from i2idist.data.generated import resolve
 from i2idist.data.source import PATIENCE_S
 from i2idist.errors import ConfigError, DataError
 from i2idist.translate.finish import error_lines, error_rows, finish, to_bytes
@@ -136,7 +135,7 @@ def translate(
     begun = time.time(), time.monotonic()
     job = make_job(
         model_uri,
-        resolve(dataset_url),
+        dataset_url,
         out_url,
         options,
         split=split,

@@ -235,7 +235,7 @@ class ShardTranslator:
 
     def _row(self, item: Item, row: int, error: I2IError) -> dict[str, str]:
         """A row of the error report. It names places below the dataset, wherever that lies."""
-        text = str(error).replace(f"{self._job.inputs.url}/", "")
+        text = str(error).replace(f"{self._job.inputs.folder}/", "")
         return {"key": self._reader.key(item, row), "kind": type(error).__name__, "error": text}
 
     def _store(self, item: Item, writer: ShardWriter, rows: list[dict[str, str]]) -> Done:

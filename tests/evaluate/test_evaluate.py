@@ -1,6 +1,8 @@
 """Whole evaluations in one process: the values are those of the metric functions on the translator's own outputs."""
 
 import json
+import pickle
+import shutil
 
 import pytest
 import torch
@@ -12,12 +14,15 @@ from i2idist.errors import ConfigError, DataError, SourceError
 from i2idist.evaluate import choose, evaluate, table
 from i2idist.evaluate.classifiers import load as load_classifier
 from i2idist.evaluate.classifiers import of_domains, pin
+from i2idist.evaluate.job import make_evaluation
 from i2idist.evaluate.places import chosen_places
 from i2idist.evaluate.protocol import Sampling
+from i2idist.evaluate.worker import Evaluator
 from i2idist.metrics import networks
 from i2idist.metrics.frechet import frechet_distance
 from i2idist.metrics.moments import Moments
 from i2idist.model import load
+from i2idist.translate import Options
 
 
 def values(model, data, *protocols, inputs=None, samples=None, seed=None, **options):
@@ -73,6 +78,26 @@ def test_accuracy_is_read_by_a_pinned_classifier_of_the_target(segan, digits):
     assert found["accuracy"] == pinned.card.accuracy
     (named,) = values(segan, digits, "accuracy", classifier=pinned.url)
     assert (named.name, named.estimate.value) == (record.name, record.estimate.value)
+
+
+def test_workers_elsewhere_have_data_and_classifier(segan, tmp_path, monkeypatch):
+    """Neither the generated dataset nor the classifier that was trained on first use lies where they run."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "here"))
+    choices = [choose("accuracy", inputs=5), choose("frechet", inputs=5)]
+    data = "generated:digits?size=16&train=30&val=0&test=30"
+    evaluation = make_evaluation(segan, data, choices, Options())
+    here, sent = Evaluator(evaluation), pickle.dumps(evaluation.for_workers())
+    found = [here(chunk, lambda count: None) for chunk in evaluation.chunks()]
+    here.close()
+    shutil.rmtree(tmp_path / "here")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+    elsewhere = Evaluator(pickle.loads(sent))
+    for chunk, expected in zip(evaluation.chunks(), found, strict=True):
+        again = elsewhere(chunk, lambda count: None)
+        assert again.inputs == expected.inputs
+        for task, rows in expected.rows.items():
+            torch.testing.assert_close(again.rows[task], rows, rtol=0, atol=0)
+    elsewhere.close()
 
 
 def test_names_are_equal_for_what_may_be_compared_alone(segan, rival, digits, edges, plain):
@@ -161,14 +186,11 @@ def test_what_a_protocol_needs_and_is_not_there_is_named(segan, digits, tmp_path
 
 
 def test_a_damaged_classifier_is_refused(digits, tmp_path):
-    import shutil
-
     pinned = of_domains(digits, [load_manifest(digits).domains_for(None).b])
     shutil.copytree(pinned.url, tmp_path / "c")
-    copy = pin(str(tmp_path / "c"))
-    (tmp_path / "c" / copy.card.weights).write_bytes(b"x")
+    (tmp_path / "c" / pinned.card.weights).write_bytes(b"x")
     with pytest.raises(SourceError, match="damaged"):
-        load_classifier(copy)
+        pin(str(tmp_path / "c"))
 
 
 def test_an_output_that_is_not_finite_names_its_input(segan, digits, tmp_path):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,8 @@ from i2idist import storage
 from i2idist.catalog import Catalog
 from i2idist.cli import main
 from i2idist.translate import Options, translate
+from i2idist.translate.job import make_job
+from i2idist.translate.shard import ShardTranslator
 
 
 def test_from_s3_to_s3_gives_the_same_bytes(segan, shards, s3_url, tmp_path, tree, monkeypatch):
@@ -32,6 +36,23 @@ def test_from_s3_to_s3_gives_the_same_bytes(segan, shards, s3_url, tmp_path, tre
     assert ours.keys() == theirs.keys()
     assert all(ours[name] == theirs[name] for name in ours if not name.endswith((".json", "_SUCCESS")))
     assert json.loads(ours["_SUCCESS"])["outputs"] == json.loads(theirs["_SUCCESS"])["outputs"] == 80
+
+
+def test_workers_elsewhere_make_generated_data_themselves(segan, tmp_path, monkeypatch):
+    digits = "generated:digits?size=16&train=8&val=0&test=70"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "here"))
+    job = make_job(segan, digits, str(tmp_path / "out"), Options(), split="test", domain=None, max_errors=0)
+    here = ShardTranslator(job)
+    done = [here(item, lambda count: None).shard for item in job.inputs.items]
+    here.close()
+    sent = pickle.dumps(job.for_workers())
+    shutil.rmtree(tmp_path / "here")
+    shutil.rmtree(job.url)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+    elsewhere = ShardTranslator(pickle.loads(sent))
+    assert [elsewhere(item, lambda count: None).shard for item in job.inputs.items] == done
+    elsewhere.close()
+    assert json.loads(json.dumps(job.describe()))["dataset_url"] == digits
 
 
 def test_the_catalog_knows_job_and_shards(segan, shards, catalog, tmp_path):
