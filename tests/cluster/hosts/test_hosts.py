@@ -12,6 +12,10 @@ import psycopg
 import pytest
 
 from i2idist import storage
+from i2idist.data.generated import resolve
+from i2idist.data.manifest import load_manifest
+from i2idist.methods import Pix2Pix
+from i2idist.model import save
 from services.supervise import read_record
 from tests.cluster.hosts.support import Run, clean, complete, first_and_other, until, workers
 
@@ -45,6 +49,18 @@ def test_a_submitted_job_ends_though_a_host_is_killed(cluster, train, recipe, un
         [sys.executable, "-m", "i2idist.cli", "jobs", "status", name, "--json"], env=clean(), capture_output=True
     )
     assert json.loads(jobs.stdout)["state"] == "done"
+
+
+def test_workers_on_other_hosts_translate_generated_images(cluster, ready, tmp_path):
+    """The driver is on the head, which has no cores for workers."""
+    edges, model = "generated:edges?size=16&train=4&val=0&test=8", "s3://i2idist/models/tiny"
+    domains = load_manifest(resolve(edges, str(tmp_path))).domains_for(None)
+    save(model, Pix2Pix(next(iter(Pix2Pix.tiny().values())), domains), method_name="pix2pix", domains=domains)
+    command = [sys.executable, "-m", "i2idist.cli", "submit", "translate", model, edges, "s3://i2idist/translations"]
+    command += ["--split", "test", "--workers", "1", "--follow"]
+    done = subprocess.run(command, env=clean(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "8 translations of 8 images" in done.stdout
 
 
 def test_nobody_is_let_in_without_a_password(cluster, ready):
