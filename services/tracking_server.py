@@ -101,7 +101,10 @@ def _guarded(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _command(host: str, port: int, database: str, artifacts: str) -> list[str]:
-    guard = ["--app-name", "basic-auth", "--allowed-hosts", f"{host}:{port}"] if is_exposed(host) else []
+    guard = []
+    if is_exposed(host):
+        guard = ["--app-name", "basic-auth", "--allowed-hosts", f"{host}:{port}"]
+        guard += ["--cors-allowed-origins", f"http://{host}:{port}"]  # its own pages, which it would refuse
     return [
         *(sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", database, "--artifacts-destination", artifacts, *guard),

@@ -185,6 +185,16 @@ def test_mlflow_answers_to_its_own_address_alone(mlflow):
     assert status_of(mlflow.url + "/", headers={"Host": f"evil.example.org:{urlsplit(mlflow.url).port}"}) == 403
 
 
+def test_mlflow_takes_what_its_own_pages_send_and_no_other_site_s(mlflow):
+    """Browsers name the page's origin with each request that isn't a GET; the list of runs is such a one."""
+    words = (mlflow.folder / "credentials").read_text().split()
+    key = base64.b64encode(f"{words[3]}:{words[-1]}".encode()).decode()
+    headers = {"Authorization": f"Basic {key}", "Content-Type": "application/json"}
+    search, body = f"{mlflow.url}/ajax-api/2.0/mlflow/runs/search", b'{"experiment_ids": ["0"]}'
+    assert status_of(search, "POST", headers | {"Origin": mlflow.url}, body) == 200
+    assert status_of(search, "POST", headers | {"Origin": "http://evil.example.org"}, body) == 403
+
+
 def test_the_password_is_in_files_of_their_owner_alone_and_lets_i2idist_in(mlflow, monkeypatch):
     from i2idist.tracking.place import client_of, mlflow_errors
 
