@@ -141,9 +141,9 @@ def find_inputs(url: str, source: Domain, *, split: str | None = None, domain: s
         DataError: there are no images, or two would have one key.
         StorageError: the storage can't be reached.
     """
-    folder = resolve(url)
-    if is_packed(folder):
-        return _packed(url, load_manifest(folder), source, split, domain)
+    place = resolve(url)
+    if is_packed(place):
+        return _packed(url, load_manifest(place), source, split, domain)
     if domain is not None:
         raise ConfigError(f"{url} is a folder of images without domains, so --domain {domain} means nothing there.")
     return _folder(url, split)
