@@ -115,8 +115,8 @@ def _beside_the_bare_step(name: str, data: str, root: str) -> tuple[float, str]:
 def _of_ray(name: str, data: str, root: str) -> tuple[float, str]:
     """What Ray's own processes and the driver use beside the worker, while it trains.
 
-    Each of the eleven looks for signals a hundred times a second, which takes 0.7 to 1 % of a core even where it has
-    nothing to do: 5 % of the work of two cores, whatever they train, and 1 % of that of ten.
+    Nine of Ray's processes, our channel and the driver took 0.6 to 1 % of a core each, most of it with nothing to do:
+    an idle actor's main thread wakes a hundred times a second. On two cores that is 5 % of the work, whatever it is.
     """
     first, last = FIRST, FIRST + METHODS[name][2] - LOGGED  # the very last log is told when training ends
     seen: dict[int, tuple[float, float]] = {}
